@@ -1,0 +1,1 @@
+//! Flags, file, --set and cloud config, resolved to one Config.

@@ -1,0 +1,1 @@
+//! ProxyDHCP: packets, options, and what to answer to whom.

@@ -1,0 +1,47 @@
+//! AuroraBoot: an OS image and a cloud config in, running machines out.
+//!
+//! # The flow
+//! ```text
+//! flags + file + cloud config ─▶ config ─▶ source (registry) ─▶ media: rootfs ▸ squashfs ─▶ boot set in state_dir
+//!                                                                                              │
+//!                                             machines ◀─ netboot: DHCP ▸ TFTP ▸ HTTP :8090 ◀──┘
+//! ```
+//! Layers are never unpacked: they are merged as an index ([`rootfs`]) while their file data is compressed straight
+//! into the squashfs ([`squashfs`]) on all cores; [`media`] joins the two. Kernel and initrd are read back out of the finished squashfs.
+//!
+//! # Who may import whom
+//! ```text
+//! units limits
+//!   ▲ dhcp tftp http squashfs rootfs config     cores and writers: no sockets, paths, clock or thread of their own*
+//!     ▲ netboot media                           what is served to whom; image → boot set
+//!       ▲ sys source                            the only unsafe; the only user of the network client
+//!         ▲ daemon                              sockets, threads, the clock
+//!           ▲ main
+//! ```
+//! (*) `squashfs` owns its compression workers. `tests/it/tidy.rs` reads the tree and holds it to this table.
+//!
+//! # Cores speak one language
+//! `handle_input(now, …)`, `handle_timeout(now)`, `poll_output()`, `next_deadline()`: mutate once, drain the outputs, wait until the
+//! deadline, repeat. A DHCP decision is a value (`Offer | Ack | Ignore(reason)`); the log line and the tests print the same reason.
+//!
+//! # Threads
+//! | thread | owns |
+//! |---|---|
+//! | `main` | the journal: every event of the other threads becomes a log line here, so a blocked terminal delays nobody |
+//! | `boot` (mio) | raw DHCP sockets, udp 4011, udp 69 and its transfers |
+//! | `http` (mio) | tcp 8090: bounded heads, deadlines, `sendfile` |
+//! | jobs | fetch and build before the servers start |
+
+pub mod config;
+pub mod daemon;
+pub mod dhcp;
+pub mod http;
+pub mod limits;
+pub mod media;
+pub mod netboot;
+pub mod rootfs;
+pub mod source;
+pub mod squashfs;
+pub mod sys;
+pub mod tftp;
+pub mod units;

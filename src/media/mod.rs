@@ -1,0 +1,1 @@
+//! Image layers in, boot set (kernel, initrd, squashfs) out.

@@ -1,0 +1,1 @@
+//! Who is served what: machines, scripts, names, events.

@@ -1,0 +1,1 @@
+//! The merged tree of an image's layers, without unpacking them.

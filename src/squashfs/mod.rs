@@ -1,0 +1,1 @@
+//! A multi-core squashfs 4.0 writer.

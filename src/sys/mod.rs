@@ -1,0 +1,2 @@
+//! System calls that the standard library lacks: the only unsafe code.
+#![allow(unsafe_code)]

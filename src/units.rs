@@ -1,0 +1,204 @@
+//! Small value types that every layer shares: MAC addresses, digests, architectures.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An Ethernet (IEEE 802) address; prints as `52:54:00:12:34:56`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MacAddr(pub [u8; 6]);
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why a text is not a [`MacAddr`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a MAC address; write six hexadecimal pairs such as 52:54:00:12:34:56")]
+pub struct BadMacAddr(pub String);
+
+impl FromStr for MacAddr {
+    type Err = BadMacAddr;
+
+    /// Accepts `:` or `-` between the pairs, or nothing, in either case.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = || BadMacAddr(text.to_owned());
+        let digits: String = text.chars().filter(|c| !matches!(c, ':' | '-')).collect();
+        let separators = text.len() - digits.len();
+        if digits.len() != 12 || !(separators == 0 || separators == 5) {
+            return Err(bad());
+        }
+        let mut octets = [0; 6];
+        for (octet, pair) in octets.iter_mut().zip(digits.as_bytes().chunks(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| bad())?;
+            *octet = u8::from_str_radix(pair, 16).map_err(|_| bad())?;
+        }
+        Ok(Self(octets))
+    }
+}
+
+/// A sha256 digest in the OCI form `sha256:<64 hex>`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// The 64 hexadecimal digits without the algorithm's name.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        use fmt::Write;
+        self.0.iter().fold(String::with_capacity(64), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+
+    /// The first 12 digits, for log lines.
+    #[must_use]
+    pub fn short(&self) -> String {
+        self.hex()[..12].to_owned()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why a text is not a [`Digest`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a digest; write sha256: and 64 hexadecimal digits")]
+pub struct BadDigest(pub String);
+
+impl FromStr for Digest {
+    type Err = BadDigest;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = || BadDigest(text.to_owned());
+        let hex = text.strip_prefix("sha256:").ok_or_else(bad)?;
+        if hex.len() != 64 || !hex.is_ascii() {
+            return Err(bad());
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| bad())?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| bad())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// A machine architecture, under the names OCI (Go's `GOARCH`) gives them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Arch {
+    Amd64,
+    Arm64,
+    Riscv64,
+}
+
+impl Arch {
+    pub const ALL: [Self; 3] = [Self::Amd64, Self::Arm64, Self::Riscv64];
+
+    /// The architecture this binary runs on.
+    #[must_use]
+    pub const fn host() -> Self {
+        if cfg!(target_arch = "aarch64") {
+            Self::Arm64
+        } else if cfg!(target_arch = "riscv64") {
+            Self::Riscv64
+        } else {
+            Self::Amd64
+        }
+    }
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+            Self::Riscv64 => "riscv64",
+        }
+    }
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why a text is not an [`Arch`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an architecture; use amd64, arm64 or riscv64")]
+pub struct BadArch(pub String);
+
+impl FromStr for Arch {
+    type Err = BadArch;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|arch| arch.name() == text).ok_or_else(|| BadArch(text.to_owned()))
+    }
+}
+
+/// Prints a number of bytes for people: `17 B`, `1.4 MB`, `2.0 GB` (powers of ten, as disks and links are sold).
+#[derive(Debug, Clone, Copy)]
+pub struct ByteSize(pub u64);
+
+impl fmt::Display for ByteSize {
+    #[allow(clippy::cast_precision_loss)] // two digits are shown
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0 as f64;
+        match self.0 {
+            0..1_000 => write!(f, "{} B", self.0),
+            1_000..1_000_000 => write!(f, "{:.1} kB", bytes / 1e3),
+            1_000_000..1_000_000_000 => write!(f, "{:.1} MB", bytes / 1e6),
+            _ => write!(f, "{:.1} GB", bytes / 1e9),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mac_addresses_in_every_common_spelling() {
+        let mac = MacAddr([0x52, 0x54, 0, 0xe2, 0xe0, 1]);
+        for text in ["52:54:00:e2:e0:01", "52-54-00-E2-E0-01", "525400e2e001"] {
+            assert_eq!(text.parse(), Ok(mac), "{text}");
+        }
+        assert_eq!(mac.to_string(), "52:54:00:e2:e0:01");
+        for text in ["", "52:54", "52:54:00:e2:e0:0g", "52:54:00:e2:e001", "é2:54:00:e2:e0:1"] {
+            assert!(text.parse::<MacAddr>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn digests_round_trip_and_refuse_what_is_not_one() {
+        let text = format!("sha256:{}", "0f".repeat(32));
+        assert_eq!(text.parse::<Digest>().map(|digest| digest.to_string()), Ok(text.clone()));
+        for text in ["sha256:00", "sha512:00", &text[..70], &format!("sha256:{}", "zz".repeat(32))] {
+            assert!(text.parse::<Digest>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_for_people() {
+        let shown: Vec<String> = [999, 1_000, 1_449_999, 2_000_000_000].map(|n| ByteSize(n).to_string()).into();
+        assert_eq!(shown, ["999 B", "1.0 kB", "1.4 MB", "2.0 GB"]);
+    }
+}
