@@ -1,8 +1,10 @@
 # private-apt.sh - sourced: apt with a package list of its own, so that the machine's stays as it is.
 #
 #   private_apt_open DIR SUITE...   prepare DIR and download the indexes of these Debian suites
-#                                   (`src:SUITE` for the suite's source packages)
-#   private_apt TOOL ARGS...        run apt-get, apt-cache or apt-config against that list
+#   private_apt TOOL ARGS...        run apt-get or apt-cache against that list
+#                                   (private_apt_options: the same as a list of arguments)
+#
+# With private_apt_with_system=1 the machine's own sources are part of the list.
 #
 # The mirror is whatever the machine already uses (asked of apt, never written down here) and
 # everything is checked against Debian's archive key. Works unprivileged, except for installing.
@@ -26,31 +28,33 @@ private_apt_open() {
 	[ -r "$key" ] || { echo "private-apt: $key is missing; install debian-archive-keyring" >&2; return 1; }
 	mkdir -p "$private_apt_dir"/{lists,cache}/partial "$private_apt_dir"/{parts,preferences}
 	for suite in "$@"; do
-		case $suite in
-		src:*) echo "deb-src [signed-by=$key] $mirror ${suite#src:} main" ;;
-		*) echo "deb [signed-by=$key] $mirror $suite main" ;;
-		esac
+		echo "deb [signed-by=$key] $mirror $suite main"
 	done >"$private_apt_dir/sources.list"
+	rm -f "$private_apt_dir"/parts/*
+	if [ -n "${private_apt_with_system:-}" ]; then
+		cp /etc/apt/sources.list.d/*.{list,sources} "$private_apt_dir/parts/" 2>/dev/null || true
+		[ ! -f /etc/apt/sources.list ] || cp /etc/apt/sources.list "$private_apt_dir/parts/system.list"
+	fi
+	# The sandbox user `_apt` could not read a cache below somebody's home; the signature check does
+	# not depend on it. Dir::State::status stays the system's: an installed package is installed.
+	private_apt_options=(
+		-o Dir::Etc::SourceList="$private_apt_dir/sources.list"
+		-o Dir::Etc::SourceParts="$private_apt_dir/parts"
+		-o Dir::Etc::Preferences="$private_apt_dir/none"
+		-o Dir::Etc::PreferencesParts="$private_apt_dir/preferences"
+		-o Dir::State::Lists="$private_apt_dir/lists"
+		-o Dir::Cache="$private_apt_dir/cache"
+		-o APT::Sandbox::User=root
+		-o Acquire::Retries=3
+		-o Acquire::Languages=none
+		-o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
+		-o Acquire::IndexTargets::deb::CNF::DefaultEnabled=false
+	)
 	private_apt apt-get -qq update
 }
 
 private_apt() {
 	local tool=$1
 	shift
-	# The sandbox user `_apt` could not read a cache below somebody's home; the signature
-	# check does not depend on it. Dir::State::status stays the system's: an installed
-	# package is an installed package.
-	"$tool" -o Dir::Etc::SourceList="$private_apt_dir/sources.list" \
-		-o Dir::Etc::SourceParts="$private_apt_dir/parts" \
-		-o Dir::Etc::Preferences="$private_apt_dir/none" \
-		-o Dir::Etc::PreferencesParts="$private_apt_dir/preferences" \
-		-o Dir::State::Lists="$private_apt_dir/lists" \
-		-o Dir::Cache="$private_apt_dir/cache" \
-		-o APT::Sandbox::User=root \
-		-o Acquire::Retries=3 \
-		-o Acquire::Languages=none \
-		-o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false \
-		-o Acquire::IndexTargets::deb::CNF::DefaultEnabled=false \
-		-o Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled=false \
-		"$@"
+	"$tool" "${private_apt_options[@]}" "$@"
 }
