@@ -23,6 +23,17 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 // ── dhcp ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/// How long a DHCP message that comes in on a second interface counts as a copy of the first.
+pub const DHCP_COPY_WINDOW: Duration = Duration::from_millis(500);
+/// Messages remembered to know copies by; more than arrive within the window at the rate the server is built for.
+pub const DHCP_SEEN_MAX: usize = 8_192;
+/// Times a machine is given our iPXE because its own is too poor, within [`DHCP_LOOP_WINDOW`], before it is left alone.
+pub const DHCP_LOOP_TRIES: u32 = 2;
+/// See [`DHCP_LOOP_TRIES`].
+pub const DHCP_LOOP_WINDOW: Duration = Duration::from_secs(60);
+/// Machines watched for such a loop.
+pub const DHCP_LOOPS_MAX: usize = 4_096;
+
 // ── tftp ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 // ── http ─────────────────────────────────────────────────────────────────────────────────────────────────────────
