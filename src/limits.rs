@@ -29,4 +29,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 // ── netboot ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/// Events that may wait for the journal; about 100 bytes each.
+pub const EVENTS_WAITING_MAX: usize = 4096;
+
 // ── daemon ───────────────────────────────────────────────────────────────────────────────────────────────────────
