@@ -53,4 +53,10 @@ pub const HTTP_LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Events that may wait for the journal; about 100 bytes each.
 pub const EVENTS_WAITING_MAX: usize = 4096;
 
+/// A kernel command line with everything in it: `COMMAND_LINE_SIZE` is 2048 on x86 and arm64, one of them a NUL.
+pub const CMDLINE_BYTES_MAX: usize = 2047;
+
+/// Room that is kept for each URL in the command line.
+pub const URL_BYTES_MAX: usize = 96;
+
 // ── daemon ───────────────────────────────────────────────────────────────────────────────────────────────────────

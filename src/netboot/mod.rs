@@ -3,5 +3,8 @@
 //! The DHCP, TFTP and HTTP loops ask here what a name means ([`served`], [`names`]) and tell here what they did ([`event`]);
 //! [`journal`] turns that into the lines the operator reads. No sockets, no clock, no paths.
 
+pub mod blob;
+pub mod cmdline;
 pub mod event;
 pub mod names;
+pub mod script;

@@ -7,7 +7,7 @@
 use crate::units::MacAddr;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// The file of a machine that a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,19 @@ impl Names {
     /// `http://<server>:<port>/<token>/<file>`.
     #[must_use]
     pub fn url(&self, server: Ipv4Addr, mac: MacAddr, file: &str) -> String {
-        format!("http://{server}:{}/{}", self.http_port, self.path(mac, file))
+        self.url_at(SocketAddrV4::new(server, self.http_port), mac, file)
+    }
+
+    /// The same for a server whose port is known from a connection.
+    #[must_use]
+    pub fn url_at(&self, server: SocketAddrV4, mac: MacAddr, file: &str) -> String {
+        format!("http://{server}/{}", self.path(mac, file))
+    }
+
+    /// The port of the URLs.
+    #[must_use]
+    pub const fn http_port(&self) -> u16 {
+        self.http_port
     }
 }
 
@@ -149,6 +161,8 @@ mod tests {
     fn names_fit_the_128_bytes_of_a_dhcp_file_field() {
         let longest = names().url(Ipv4Addr::new(255, 255, 255, 255), MAC, "ipxe-arm64.efi");
         assert!(longest.len() < 128, "{longest}");
+        let longest_of_all = names().url(Ipv4Addr::new(255, 255, 255, 255), MAC, file::ROOTFS);
+        assert!(longest_of_all.len() <= crate::limits::URL_BYTES_MAX, "{longest_of_all}");
         assert!(longest.starts_with("http://255.255.255.255:8090/525400123456-"));
     }
 
