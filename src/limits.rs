@@ -38,6 +38,39 @@ pub const DHCP_LOOPS_MAX: usize = 4_096;
 
 // ── http ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/// A longer request head is answered with 431. Firmware sends 150 bytes, browsers 1 to 2 KiB.
+pub const HTTP_HEAD_BYTES_MAX: usize = 8 << 10;
+
+/// More header fields than this are answered with 431.
+pub const HTTP_HEADERS_MAX: usize = 64;
+
+/// Connections at once; when they are all taken, the one that has waited longest for a request makes room.
+pub const HTTP_CONNECTIONS_MAX: usize = 4096;
+
+/// From the first byte of a request to the last of its head.
+pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Between two requests on one connection. iPXE keeps connections in a pool while it works on something else.
+pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Without the client taking a single byte. Above TCP's first resends (1, 2, 4 … s), so that a link that comes back is used.
+pub const HTTP_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// After the last response, for the client to close its side.
+pub const HTTP_LINGER_TIMEOUT: Duration = Duration::from_secs(5);
+
 // ── netboot ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/// Events that may wait for the journal; about 100 bytes each.
+pub const EVENTS_WAITING_MAX: usize = 4096;
+
+/// A kernel command line with everything in it: `COMMAND_LINE_SIZE` is 2048 on x86 and arm64, one of them a NUL.
+pub const CMDLINE_BYTES_MAX: usize = 2047;
+
+/// Room that is kept for each URL in the command line.
+pub const URL_BYTES_MAX: usize = 96;
+
 // ── daemon ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// The secret behind the machines' tokens.
+pub const STATE_SECRET_BYTES: usize = 32;

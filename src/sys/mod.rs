@@ -9,6 +9,7 @@ pub mod packet_socket;
 pub mod pktinfo;
 pub mod raw_ip;
 pub mod signal;
+pub mod time;
 
 use std::ffi::c_int;
 use std::io;
