@@ -42,6 +42,8 @@ MILESTONES = {
     "kernel": re.compile(r"Linux version "),
     "node_up": re.compile(r"NODE-UP .*"),
 }
+# Nothing comes after these: no need to wait for the deadline.
+DEAD_END = re.compile(r"No bootable device|UEFI Interactive Shell|Kernel panic|mini-init: NO-ROOT|dracut: FATAL|Entering emergency mode")
 ANSI = re.compile(rb"\x1b\[[0-9;?=]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>]")
 
 
@@ -135,7 +137,7 @@ class Node(threading.Thread):
         """Writes the serial log, each line with its time, until the node reports or QEMU ends."""
         pending = b""
         with open(self.serial, "w") as log:
-            while not self.report and (chunk := os.read(console, 65536)):
+            while not self.report and not self.error and (chunk := os.read(console, 65536)):
                 now = time.monotonic() - started
                 *lines, pending = re.split(rb"[\r\n]+", pending + chunk)
                 for line in lines:
@@ -146,6 +148,8 @@ class Node(threading.Thread):
                 log.flush()
 
     def take(self, text, now):
+        if DEAD_END.search(text):
+            self.error = f"gave up after {now:.0f} s: {text}"
         for name, pattern in MILESTONES.items():
             match = name not in self.seen and pattern.search(text)
             if match:

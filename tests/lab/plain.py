@@ -79,9 +79,13 @@ class Filter:
         return f"{self.directory.name}/{end}"
 
     def qemu_arguments(self):
-        """`queue=rx` is what the network back end receives, that is, what the guest sends."""
+        """`queue=rx` is what the network back end receives, that is, what the guest sends.
+
+        QEMU runs that queue through its filters from the last named to the first: the way back in must be named
+        first, or every frame would come round again.
+        """
         arguments = []
-        for end, role in (("out", "outdev"), ("in", "indev")):
+        for end, role in (("in", "indev"), ("out", "outdev")):
             arguments += [
                 "-chardev", f"socket,id=c-{end},path={self.path(end)}",
                 "-object", f"filter-redirector,id=f-{end},netdev=n0,queue=rx,{role}=c-{end}",
