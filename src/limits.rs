@@ -30,3 +30,6 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 // ── netboot ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 // ── daemon ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// The secret behind the machines' tokens.
+pub const STATE_SECRET_BYTES: usize = 32;

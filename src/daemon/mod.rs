@@ -1,1 +1,4 @@
 //! Sockets, threads and the clock.
+
+pub mod log;
+pub mod state;

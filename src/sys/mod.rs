@@ -1,2 +1,4 @@
 //! System calls that the standard library lacks: the only unsafe code.
 #![allow(unsafe_code)]
+
+pub mod time;
