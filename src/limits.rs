@@ -22,6 +22,9 @@ pub const KEY_PARTS_MAX: usize = 32;
 /// `[[ if ]]` within `[[ if ]]` of a template.
 pub const TEMPLATE_IFS_NESTED_MAX: usize = 32;
 
+/// Filters behind one key of a template.
+pub const TEMPLATE_FILTERS_MAX: usize = 16;
+
 // ── source ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// How long a TCP and TLS connection to a registry may take.
