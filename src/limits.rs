@@ -141,5 +141,20 @@ pub const URL_BYTES_MAX: usize = 96;
 
 // ── daemon ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/// Receive buffer of each packet socket: thousands of DISCOVERs, when a rack gets its power back while we look elsewhere.
+pub const PACKET_RECEIVE_BUFFER_BYTES: usize = 8 << 20;
+/// Events taken from the kernel per turn of a loop.
+pub const POLL_EVENTS: usize = 256;
+/// Batches of DHCP messages read per interface before the loop looks after its transfers again.
+pub const DHCP_BATCHES_PER_TURN: usize = 8;
+/// Messages read from port 4011 per turn of the loop.
+pub const PXE_MESSAGES_PER_TURN: usize = 64;
+/// The longest DHCP message read on port 4011; longer ones are cut, and so malformed.
+pub const PXE_MESSAGE_BYTES_MAX: usize = 2048;
+/// How long changes of the interfaces are collected before all are looked at anew.
+pub const INTERFACE_SETTLE: Duration = Duration::from_millis(50);
+/// When to try again an interface that could not be opened.
+pub const INTERFACE_RETRY: Duration = Duration::from_secs(2);
+
 /// The secret behind the machines' tokens.
 pub const STATE_SECRET_BYTES: usize = 32;

@@ -1,4 +1,8 @@
 //! Sockets, threads and the clock.
 
+pub mod boot;
+pub mod dhcp_io;
+pub mod interfaces;
 pub mod log;
+pub mod port_holder;
 pub mod state;
