@@ -23,6 +23,17 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 // ── dhcp ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/// How long a DHCP message that comes in on a second interface counts as a copy of the first.
+pub const DHCP_COPY_WINDOW: Duration = Duration::from_millis(500);
+/// Messages remembered to know copies by; more than arrive within the window at the rate the server is built for.
+pub const DHCP_SEEN_MAX: usize = 8_192;
+/// Times a machine is given our iPXE because its own is too poor, within [`DHCP_LOOP_WINDOW`], before it is left alone.
+pub const DHCP_LOOP_TRIES: u32 = 2;
+/// See [`DHCP_LOOP_TRIES`].
+pub const DHCP_LOOP_WINDOW: Duration = Duration::from_secs(60);
+/// Machines watched for such a loop.
+pub const DHCP_LOOPS_MAX: usize = 4_096;
+
 // ── tftp ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Transfers in progress at once; further ones wait. Each holds one socket. 256 lock-step transfers fill a 1 GbE link
@@ -59,7 +70,37 @@ pub const TFTP_EVENTS_MAX: usize = 1024;
 
 // ── http ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/// A longer request head is answered with 431. Firmware sends 150 bytes, browsers 1 to 2 KiB.
+pub const HTTP_HEAD_BYTES_MAX: usize = 8 << 10;
+
+/// More header fields than this are answered with 431.
+pub const HTTP_HEADERS_MAX: usize = 64;
+
+/// Connections at once; when they are all taken, the one that has waited longest for a request makes room.
+pub const HTTP_CONNECTIONS_MAX: usize = 4096;
+
+/// From the first byte of a request to the last of its head.
+pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Between two requests on one connection. iPXE keeps connections in a pool while it works on something else.
+pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Without the client taking a single byte. Above TCP's first resends (1, 2, 4 … s), so that a link that comes back is used.
+pub const HTTP_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// After the last response, for the client to close its side.
+pub const HTTP_LINGER_TIMEOUT: Duration = Duration::from_secs(5);
+
 // ── netboot ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Events that may wait for the journal; about 100 bytes each.
+pub const EVENTS_WAITING_MAX: usize = 4096;
+
+/// A kernel command line with everything in it: `COMMAND_LINE_SIZE` is 2048 on x86 and arm64, one of them a NUL.
+pub const CMDLINE_BYTES_MAX: usize = 2047;
+
+/// Room that is kept for each URL in the command line.
+pub const URL_BYTES_MAX: usize = 96;
 
 // ── daemon ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
