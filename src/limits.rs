@@ -100,6 +100,8 @@ pub const TFTP_GIVE_UP_FINAL: Duration = Duration::from_secs(10);
 /// Error replies to requests per second, and in one burst (a Raspberry Pi asks for a dozen files that do not exist).
 pub const TFTP_ERRORS_PER_SECOND: u32 = 500;
 pub const TFTP_ERRORS_BURST: u32 = 1000;
+/// Requests read in one turn of the loop, so that a flood of them cannot delay an OFFER.
+pub const TFTP_REQUESTS_PER_TURN: usize = 64;
 /// A longer request is refused; real ones stay below 200 bytes.
 pub const TFTP_REQUEST_BYTES_MAX: usize = 1024;
 /// Events kept until they are polled; above this, refusals are counted but not told one by one.

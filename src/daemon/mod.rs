@@ -6,3 +6,4 @@ pub mod interfaces;
 pub mod log;
 pub mod port_holder;
 pub mod state;
+pub mod tftp_io;

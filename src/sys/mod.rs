@@ -10,6 +10,7 @@ pub mod pktinfo;
 pub mod raw_ip;
 pub mod signal;
 pub mod time;
+pub mod udp;
 
 use std::ffi::c_int;
 use std::io;
