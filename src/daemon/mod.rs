@@ -1,1 +1,3 @@
 //! Sockets, threads and the clock.
+
+pub mod http;
