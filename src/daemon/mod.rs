@@ -1,3 +1,5 @@
 //! Sockets, threads and the clock.
 
 pub mod http;
+pub mod log;
+pub mod state;

@@ -1,0 +1,1 @@
+//! What a cloud config will do, by a lenient look at it.
