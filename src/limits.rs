@@ -141,6 +141,13 @@ pub const CMDLINE_BYTES_MAX: usize = 2047;
 /// Room that is kept for each URL in the command line.
 pub const URL_BYTES_MAX: usize = 96;
 
+/// Machines whose progress and address are remembered; the longest unseen are forgotten.
+pub const MACHINES_MAX: usize = 4096;
+
+/// How long an OFFER, or the address of a machine, counts as its own. Firmware comes back within seconds; DHCP servers do not give
+/// an address to another machine that soon.
+pub const MACHINE_ADDRESS_AGE_MAX: Duration = Duration::from_secs(600);
+
 // ── daemon ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Receive buffer of each packet socket: thousands of DISCOVERs, when a rack gets its power back while we look elsewhere.

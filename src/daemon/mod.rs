@@ -2,6 +2,7 @@
 
 pub mod boot;
 pub mod dhcp_io;
+pub mod http;
 pub mod interfaces;
 pub mod log;
 pub mod port_holder;
