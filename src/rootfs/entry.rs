@@ -68,6 +68,10 @@ pub struct XattrId(u32);
 
 impl XattrId {
     pub const NONE: Self = Self(0);
+
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
 /// Name and value of the attributes of one file, sorted by name.
@@ -89,7 +93,12 @@ impl Default for XattrSets {
 
 impl XattrSets {
     pub fn get(&self, id: XattrId) -> &XattrSet {
-        &self.sets[id.0 as usize]
+        &self.sets[id.index()]
+    }
+
+    /// All sets; the position is [`XattrId::index`].
+    pub fn all(&self) -> &[XattrSet] {
+        &self.sets
     }
 
     pub fn keep(&mut self, mut set: XattrSet) -> Result<XattrId, EntryError> {

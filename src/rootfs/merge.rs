@@ -90,13 +90,6 @@ impl Merge {
         }
     }
 
-    /// The entry at a path that is spelt from the root; links are followed, the last component too.
-    pub(super) fn lookup(&mut self, path: &[u8]) -> Option<EntryIndex> {
-        let path = self.paths.lexical(path).ok()?;
-        let path = self.resolve(path, true).ok()?;
-        self.at(path)
-    }
-
     /// Makes a directory (and its parents) unless something is there.
     pub(super) fn ensure_directory(&mut self, path: &[u8], mode: u16, mtime: u32) -> Result<(), ApplyError> {
         let path = self.paths.lexical(path)?;

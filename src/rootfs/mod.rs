@@ -3,6 +3,7 @@
 //! [`read_image`] streams the layers ([`LayerSource`], [`tar`]) once, hands the data of files to a [`DataSink`] as it comes by, and applies the
 //! entries bottom-up to a [`Tree`] by containerd's rules. Nothing here knows where blobs come from or what becomes of the data.
 
+mod boot;
 mod entry;
 mod layer;
 mod merge;
@@ -11,7 +12,8 @@ mod read;
 pub mod tar;
 mod tree;
 
-pub use self::entry::{DataRef, EntryError, Meta, XattrSet};
+pub use self::boot::{Boot, BootError, BootFile, compare_versions, find_boot};
+pub use self::entry::{DataRef, EntryError, Meta, XattrId, XattrSet};
 pub use self::layer::{LayerSource, decompress};
 pub use self::merge::ApplyError;
 pub use self::paths::PathError;

@@ -143,6 +143,11 @@ impl Tree {
         self.xattrs.get(self.meta(node).xattrs)
     }
 
+    /// All attribute sets of the tree, by [`XattrId::index`](super::XattrId::index).
+    pub fn xattr_sets(&self) -> &[XattrSet] {
+        self.xattrs.all()
+    }
+
     /// The node `name` in a directory; no links are followed.
     pub fn child(&self, directory: NodeId, name: &[u8]) -> Option<NodeId> {
         let (start, end) = self.nodes[directory.index()].names;
