@@ -32,6 +32,44 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 // ── rootfs ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/// Layers of one image; overlayfs stops Docker at 127.
+pub const LAYERS_MAX: usize = 1024;
+
+/// Extension headers (PAX records, GNU long names) in front of one tar entry, all together.
+pub const TAR_EXTENSION_BYTES_MAX: u64 = 1 << 20;
+
+/// Pieces of data in one sparse file.
+pub const TAR_SPARSE_PIECES_MAX: usize = 1 << 18;
+
+/// A path, a link target (Linux `PATH_MAX`).
+pub const PATH_BYTES_MAX: usize = 4096;
+
+/// One component of a path (Linux `NAME_MAX`).
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// Entries of all layers of an image together, and different paths in them; about 100 bytes of memory each.
+/// A full desktop has 0.5 M.
+pub const TREE_ENTRIES_MAX: usize = 4_000_000;
+
+/// Names and link targets of all entries of an image together.
+pub const TREE_NAME_BYTES_MAX: usize = 256 << 20;
+
+/// Extended attributes of all entries of an image together; equal sets are stored once.
+pub const TREE_XATTR_BYTES_MAX: usize = 16 << 20;
+
+/// File data of all layers of an image together, unpacked: what a decompression bomb runs into.
+/// Nodes keep the compressed image in RAM, so real ones are far below.
+pub const IMAGE_BYTES_MAX: u64 = 64 << 30;
+
+/// Window a zstd layer may ask for, as a power of two: 128 MiB is what the `zstd` tool accepts unasked.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+
+/// Symbolic links followed for one path (containerd's own bound; Linux stops at 40).
+pub const SYMLINKS_FOLLOWED_MAX: usize = 255;
+
+/// Path components looked up for one image: symbolic links can make each lookup long. A 100,000-file image needs 1 M.
+pub const PATH_STEPS_MAX: u64 = 1 << 28;
+
 // ── squashfs ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Block buffers per compression thread; each is one block before and one after compression (at most 2 MiB together).
