@@ -59,6 +59,12 @@ pub const PATH_STEPS_MAX: u64 = 1 << 28;
 
 // ── media ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/// A file of the image that is read as text: release files, the kernel's configuration (0.3 MB in Debian).
+pub const IMAGE_TEXT_BYTES_MAX: u64 = 4 << 20;
+
+/// The stamp beside a boot set; 1,024 layers take 80 kB.
+pub const STAMP_BYTES_MAX: u64 = 1 << 20;
+
 // ── dhcp ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 // ── tftp ─────────────────────────────────────────────────────────────────────────────────────────────────────────
