@@ -156,6 +156,12 @@ pub const SQUASHFS_XATTRS_BYTES_MAX: usize = 64 << 20;
 
 // ── media ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/// A file of the image that is read as text: release files, the kernel's configuration (0.3 MB in Debian).
+pub const IMAGE_TEXT_BYTES_MAX: u64 = 4 << 20;
+
+/// The stamp beside a boot set; 1,024 layers take 80 kB.
+pub const STAMP_BYTES_MAX: u64 = 1 << 20;
+
 // ── dhcp ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// How long a DHCP message that comes in on a second interface counts as a copy of the first.
