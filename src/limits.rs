@@ -252,6 +252,18 @@ pub const MACHINES_MAX: usize = 4096;
 /// an address to another machine that soon.
 pub const MACHINE_ADDRESS_AGE_MAX: Duration = Duration::from_secs(600);
 
+/// A machine that was not heard of for so long begins anew in the log.
+pub const BOOT_AGE_MAX: Duration = Duration::from_secs(3600);
+
+/// The same complaint about the same machine is one line, and one more with a count at the end of each such interval.
+pub const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Complaints that are told apart; about 200 bytes each.
+pub const COMPLAINTS_MAX: usize = 1024;
+
+/// More lines than this in one second are counted instead of written. A room of 100 machines that are switched on together makes 500.
+pub const LOG_LINES_PER_SECOND_MAX: u32 = 1000;
+
 // ── daemon ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Receive buffer of each packet socket: thousands of DISCOVERs, when a rack gets its power back while we look elsewhere.
