@@ -7,9 +7,12 @@ pub mod netlink;
 pub mod netns;
 pub mod packet_socket;
 pub mod pktinfo;
+pub mod port_holder;
 pub mod raw_ip;
+pub mod sendfile;
 pub mod signal;
 pub mod time;
+pub mod udp;
 
 use std::ffi::c_int;
 use std::io;
