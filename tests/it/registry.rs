@@ -3,6 +3,7 @@
 mod fake;
 mod faults;
 mod logins;
+mod proxies;
 mod pulls;
 mod real;
 

@@ -152,7 +152,8 @@ fn good_reply(request: &Request, blobs: &[(String, String, Vec<u8>)]) -> Reply {
     if request.path == "/v2/" {
         return Reply::new(200, "{}");
     }
-    let wanted = request.path.rsplit('/').next().unwrap_or_default();
+    let path = request.path.split('?').next().unwrap_or_default();
+    let wanted = path.rsplit('/').next().unwrap_or_default();
     let Some((_, media_type, bytes)) = blobs.iter().find(|(name, ..)| name == wanted) else {
         return Reply::new(404, r#"{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}"#);
     };

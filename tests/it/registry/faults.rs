@@ -297,3 +297,86 @@ fn a_name_that_does_not_resolve_and_a_port_that_nobody_has() {
     let refused = Puller::new("refused").refusal(&format!("127.0.0.1:{port}/img:1"));
     assert!(refused.contains("refuses the connection"), "{refused}");
 }
+
+#[test]
+fn a_download_that_gains_ground_is_not_given_up() {
+    const STEP: usize = 1 << 20;
+    let cuts = 2 * limits::ATTEMPTS_MAX as usize;
+    let size = cuts * STEP + 1;
+    let image = Image::new("amd64", vec![Blob::new(TAR, noise(size, 9))]);
+    let bytes = layer(&image);
+    let registry = FakeRegistry::start(&image, move |request, _| {
+        let bytes = bytes(request)?;
+        let from = request.range_start().unwrap_or(0);
+        let range = format!("bytes {from}-{}/{size}", size - 1);
+        let reply = if from == 0 { Reply::new(200, bytes) } else { Reply::new(206, &bytes[from..]) };
+        Some(reply.header("content-range", range).cut(STEP))
+    });
+    Puller::new("ground").pull_and_compare(&registry.name(), &image);
+    assert_eq!(layer_requests(&registry, &image).len(), cuts + 1);
+}
+
+#[test]
+fn a_server_that_never_answers_is_given_up_by_name() {
+    let image = image();
+    let (_hold, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let registry = FakeRegistry::start(&image, move |request, _| {
+        if request.path != "/v2/" {
+            let _ = gate.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        }
+        None
+    });
+    let mut puller = Puller::new("silent");
+    puller.settings.timeouts.response = Duration::from_millis(100);
+    puller.settings.backoff.attempts_max = 2;
+    let refused = puller.refusal(&registry.name());
+    assert!(refused.contains("waiting for an answer took longer than 0.1 s"), "{refused}");
+}
+
+#[test]
+fn a_server_that_never_shakes_hands_is_given_up_by_name() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut puller = Puller::new("no-handshake");
+    puller.settings.timeouts.connect = Duration::from_millis(100);
+    puller.settings.timeouts.response = Duration::from_millis(100);
+    puller.settings.backoff.attempts_max = 1;
+    let refused = puller.refusal(&format!("127.0.0.1:{}/img:1", listener.local_addr().unwrap().port()));
+    assert!(refused.contains("connecting took longer than 0.1 s"), "{refused}");
+}
+
+#[test]
+fn an_endless_response_head_is_refused() {
+    let image = image();
+    let registry = FakeRegistry::start(&image, |request, _| {
+        let long = "x".repeat(limits::RESPONSE_HEAD_BYTES_MAX);
+        (request.path != "/v2/").then(|| Reply::new(200, "").header("x-long", long))
+    });
+    let refused = Puller::new("head").refusal(&registry.name());
+    assert!(refused.contains("header is too big"), "{refused}");
+}
+
+#[test]
+fn small_files_are_fetched_whole_or_not_at_all() {
+    let image = image();
+    let registry = FakeRegistry::start(&image, |request, before| match (request.path.as_str(), before) {
+        ("/config", 0) => Some(Reply::new(502, "")),
+        ("/config", _) => Some(Reply::new(200, "#cloud-config\n")),
+        ("/moved", _) => Some(Reply::new(301, "").header("location", "config")),
+        ("/cut", _) => Some(Reply::new(200, "#cloud-config\n").cut(5)),
+        _ => Some(Reply::new(404, "")),
+    });
+    let client = auroraboot::source::Client::new(Puller::new("small").settings).unwrap();
+    let fetch = |path: &str, bytes_max| {
+        let result = client.fetch_url(&format!("http://bob:hunter2@127.0.0.1:{}{path}", registry.port), bytes_max);
+        result.map_err(|error| auroraboot::source::client::chain(&error))
+    };
+    assert_eq!(fetch("/config", 14).unwrap(), b"#cloud-config\n");
+    assert_eq!(fetch("/moved", 14).unwrap(), b"#cloud-config\n");
+    assert_eq!(registry.requests()[0].header("authorization"), Some("Basic Ym9iOmh1bnRlcjI="));
+    let too_long = fetch("/config", 13).unwrap_err();
+    assert!(too_long.contains("is larger than 13 bytes") && !too_long.contains("hunter2"), "{too_long}");
+    let missing = fetch("/other?token=SECRET", 14).unwrap_err();
+    assert!(missing.contains("404") && !missing.contains("SECRET"), "{missing}");
+    assert!(fetch("/cut", 14).is_err());
+}

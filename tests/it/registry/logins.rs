@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use auroraboot::limits;
 use auroraboot::source::credentials::Keychain;
 
+use super::Puller;
 use super::fake::{FakeRegistry, Reply, Request};
 use super::real::{Blob, Guard, Image, RealRegistry, TAR, TempDir, noise};
-use super::{Puller, shared};
 
 fn image() -> Image {
     Image::new("amd64", vec![Blob::new(TAR, noise(50_000, 1)), Blob::new(TAR, noise(60_000, 2))])
@@ -121,7 +122,7 @@ fn a_token_that_is_never_accepted_ends_in_a_refusal() {
 #[test]
 fn a_redirect_to_another_host_gets_no_login() {
     let image = image();
-    let blobs = shared(FakeRegistry::start(&image, |_, _| None));
+    let blobs = FakeRegistry::start(&image, |_, _| None);
     let store = blobs.port;
     let registry = FakeRegistry::start(&image, move |request, _| {
         if request.path != "/v2/" && request.header("authorization").is_none() {
@@ -134,10 +135,38 @@ fn a_redirect_to_another_host_gets_no_login() {
     let mut puller = Puller::new("redirect");
     let host = format!("127.0.0.1:{}", registry.port);
     puller.keychain = keychain(&dir, &host, r#"{"auth": "Ym9iOmh1bnRlcjI="}"#);
-    // The store knows blobs by bare digest, with the signature behind it.
-    let error = puller.resolve(&registry.name()).unwrap_err();
-    assert!(error.to_string().contains("not in its registry"), "{error}");
+    puller.pull_and_compare(&registry.name(), &image);
     let seen = blobs.requests();
-    assert!(!seen.is_empty() && seen.iter().all(|request| request.header("authorization").is_none()), "{seen:?}");
-    assert!(seen[0].path.ends_with("?signature=1"));
+    assert_eq!(seen.len(), 3, "the configuration and two layers");
+    assert!(seen.iter().all(|request| request.path.ends_with("?signature=1")), "{seen:?}");
+    assert!(seen.iter().all(|request| request.header("authorization").is_none()), "{seen:?}");
+}
+
+#[test]
+fn a_challenge_from_where_a_redirect_leads_is_not_answered() {
+    let image = image();
+    let stranger = FakeRegistry::start(&image, |request, _| {
+        let host = request.header("host").unwrap_or_default();
+        Some(Reply::new(401, "").header("www-authenticate", format!(r#"Bearer realm="http://{host}/steal""#)))
+    });
+    let port = stranger.port;
+    let registry = FakeRegistry::start(&image, move |request, _| {
+        let to = format!("http://127.0.0.1:{port}{}", request.path);
+        request.path.contains("/manifests/").then(|| Reply::new(307, "").header("location", to))
+    });
+    let dir = TempDir::new("stranger");
+    let mut puller = Puller::new("stranger");
+    puller.keychain = keychain(&dir, &format!("127.0.0.1:{}", registry.port), r#"{"auth": "Ym9iOmh1bnRlcjI="}"#);
+    assert!(puller.refusal(&registry.name()).contains("401"));
+    let seen = stranger.requests();
+    assert!(seen.iter().all(|request| !request.path.contains("steal")), "{seen:?}");
+}
+
+#[test]
+fn an_endless_token_is_not_read_to_its_end() {
+    let image = image();
+    let too_large = usize::try_from(limits::TOKEN_BYTES_MAX).unwrap() + 1;
+    let registry = bearer(&image, |_, _| false, move |_| " ".repeat(too_large));
+    let refused = Puller::new("endless-token").refusal(&registry.name());
+    assert!(refused.contains("cannot get a token") && refused.contains("is larger than 1048576 bytes"), "{refused}");
 }
