@@ -202,15 +202,20 @@ impl DhcpIo {
     fn read_link(&mut self, now: Instant, index: usize) {
         let Self { answering, links, batch, .. } = self;
         let link = &mut links[index];
+        let mut errors = 0;
         for _ in 0..limits::DHCP_BATCHES_PER_TURN {
             if !link.ready {
                 return;
             }
             match link.socket.receive(batch) {
                 Ok(_) => batch.frames().for_each(|frame| answering.handle_frame(now, link, frame)),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // WouldBlock: all read. ENETDOWN and the like: the news of the interfaces will say what became of it.
-                Err(_) => link.ready = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => link.ready = false,
+                // ENETDOWN and the like are told once, before what may still be queued; the news of the interfaces say what
+                // became of it. A socket that knows nothing but errors must not keep the loop busy.
+                Err(_) => {
+                    errors += 1;
+                    link.ready = errors < 2;
+                }
             }
         }
     }
@@ -386,9 +391,8 @@ fn check_names(all: &[Interface], selection: &Selection) -> Result<(), DhcpIoErr
 
 fn open_link(registry: &Registry, served: Served) -> Result<Link, DhcpIoError> {
     let name = &served.interface.name;
-    let socket =
-        PacketSocket::open(served.interface.index, Port::Dhcp.number(), limits::PACKET_RECEIVE_BUFFER_BYTES)
-            .map_err(|error| not_permitted(name, error))?;
+    let socket = PacketSocket::open(served.interface.index, Port::Dhcp.number(), limits::PACKET_RECEIVE_BUFFER_BYTES)
+        .map_err(|error| not_permitted(name, error))?;
     register(registry, &socket, link_token(&served.interface))?;
     Ok(Link { served, socket, ready: true })
 }

@@ -259,7 +259,11 @@ mod tests {
     #[test]
     fn cut_messages_end_the_list() {
         assert_eq!(split_message(&[]), None);
-        assert_eq!(split_message(&[200, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), None, "longer than what there is");
+        assert_eq!(
+            split_message(&[200, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            None,
+            "longer than what there is"
+        );
         assert_eq!(split_message(&[3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), None, "shorter than its header");
         assert_eq!(attributes(&[8, 0, 1, 0, 1]).count(), 0);
         assert_eq!(attributes(&[0, 0, 1, 0, 1]).count(), 0);

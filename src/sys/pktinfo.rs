@@ -95,11 +95,7 @@ impl AsRawFd for PktInfoSocket {
     }
 }
 
-fn message_header(
-    address: &mut libc::sockaddr_in,
-    vector: &mut libc::iovec,
-    control: &mut Control,
-) -> libc::msghdr {
+fn message_header(address: &mut libc::sockaddr_in, vector: &mut libc::iovec, control: &mut Control) -> libc::msghdr {
     // SAFETY: all-zero bytes are a valid msghdr (musl's has private padding, so it cannot be written out).
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     header.msg_name = (&raw mut *address).cast::<c_void>();
