@@ -266,6 +266,10 @@ impl DhcpIo {
         self.skipped = Choice { served: Vec::new(), skipped: choice.skipped };
         for served in choice.served {
             if let Some(link) = self.links.iter_mut().find(|link| same_interface(&link.served, &served)) {
+                if link.served.address != served.address {
+                    let what = format!("{}: now serving from {}", served.interface.name, served.address);
+                    self.answering.teller.tell(Event::Trouble { what: what.into() });
+                }
                 link.served = served;
                 continue;
             }
@@ -293,9 +297,6 @@ impl DhcpIo {
 
 impl Answering {
     fn handle_frame(&mut self, now: Instant, link: &Link, frame: Frame<'_>) {
-        if frame.vlan.unwrap_or(0) != 0 {
-            return; // another LAN: its VLAN interface, if there is one, sees it untagged
-        }
         let checksum = if frame.checksum_not_ready { UdpChecksum::NotReady } else { UdpChecksum::Filled };
         let Ok(datagram) = frame::parse(frame.bytes, checksum) else { return };
         let Some(server) = our_address(&link.served, *datagram.destination.ip()) else { return };

@@ -15,9 +15,10 @@ pub enum Transport {
 /// `None` when it runs as another user or in another container, and we may not look.
 #[must_use]
 pub fn port_holder(transport: Transport, port: u16) -> Option<String> {
+    // The calling thread's network namespace, which need not be the process's.
     let tables = match transport {
-        Transport::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
-        Transport::Udp => ["/proc/net/udp", "/proc/net/udp6"],
+        Transport::Tcp => ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"],
+        Transport::Udp => ["/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"],
     };
     let sockets: Vec<String> = tables
         .iter()

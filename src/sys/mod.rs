@@ -4,11 +4,12 @@
 #![allow(unsafe_code)]
 
 pub mod netlink;
-pub mod netns;
+
 pub mod packet_socket;
 pub mod pktinfo;
 pub mod raw_ip;
 pub mod signal;
+pub mod testbed;
 pub mod time;
 
 use std::ffi::c_int;
