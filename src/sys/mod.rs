@@ -7,10 +7,13 @@ pub mod netlink;
 
 pub mod packet_socket;
 pub mod pktinfo;
+pub mod port_holder;
 pub mod raw_ip;
+pub mod sendfile;
 pub mod signal;
 pub mod testbed;
 pub mod time;
+pub mod udp;
 
 use std::ffi::c_int;
 use std::io;
