@@ -5,12 +5,12 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Instant;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use std::os::fd::AsRawFd;
 
 use super::boot_files::BootFiles;
 use super::interfaces::{Choice, Selection, Served};
@@ -21,6 +21,7 @@ use crate::netboot::event::{Event, Teller};
 use crate::sys::netlink::{self, Interface, InterfaceNews};
 use crate::sys::packet_socket::{Batch, Frame, PacketSocket};
 use crate::sys::pktinfo::{PktInfoSocket, PortHolder, Received};
+use crate::sys::port_holder::{Transport, port_holder};
 use crate::sys::raw_ip::RawIpSocket;
 
 /// News of the interfaces.
@@ -59,8 +60,8 @@ pub enum DhcpIoError {
     Register(#[source] io::Error),
 }
 
-/// `: dnsmasq (pid 812) holds it` when that is known.
-pub(super) fn held_by(holder: Option<&str>) -> String {
+/// `: dnsmasq (process 812) holds it` when that is known.
+fn held_by(holder: Option<&str>) -> String {
     holder.map(|holder| format!(": {holder} holds it")).unwrap_or_default()
 }
 
@@ -417,7 +418,7 @@ fn bind_pxe_port(address: Ipv4Addr) -> Result<PktInfoSocket, DhcpIoError> {
     let port = Port::Pxe.number();
     PktInfoSocket::bind(SocketAddrV4::new(address, port)).map_err(|source| {
         let taken = source.kind() == io::ErrorKind::AddrInUse;
-        let holder = taken.then(|| super::port_holder::port_holder(super::port_holder::Transport::Udp, port)).flatten();
+        let holder = taken.then(|| port_holder(Transport::Udp, port)).flatten();
         DhcpIoError::PxePort { holder, source }
     })
 }

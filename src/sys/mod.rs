@@ -4,7 +4,6 @@
 #![allow(unsafe_code)]
 
 pub mod netlink;
-
 pub mod packet_socket;
 pub mod pktinfo;
 pub mod port_holder;

@@ -1,23 +1,31 @@
 //! The boot loop on a LAN of network namespaces: real frames, a real DHCP server beside it.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use auroraboot::daemon::boot::{Boot, BootError, BootOptions, Stopper};
+use auroraboot::daemon::boot_files::BootFiles;
+use auroraboot::dhcp::Policy;
 use auroraboot::dhcp::frame::{self, UdpChecksum};
 use auroraboot::dhcp::options;
 use auroraboot::dhcp::packet::Packet;
+use auroraboot::netboot::blob::Blob;
+use auroraboot::netboot::cmdline::Cmdline;
 use auroraboot::netboot::event::{self, Event};
+use auroraboot::netboot::names::Names;
+use auroraboot::netboot::served::{BootSet, Served};
 use auroraboot::sys::netlink;
 use auroraboot::sys::packet_socket::{Batch, PacketSocket};
 use auroraboot::sys::testbed;
-use auroraboot::units::MacAddr;
+use auroraboot::units::{Arch, MacAddr};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
@@ -25,6 +33,8 @@ use crate::dhcp::{OVMF, messages, policy};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 165);
+/// The machine in the capture.
+const MACHINE: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 0x0a]);
 /// What should happen does at once; a loaded machine may take longer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -97,10 +107,33 @@ struct Running {
 }
 
 fn bind(lan: &Lan, listen: Ipv4Addr, interfaces: &[&str]) -> Result<(Boot, Receiver<Event>), BootError> {
-    let (teller, events) = event::channel(1024);
-    let interfaces = interfaces.iter().map(|name| (*name).to_owned()).collect();
-    let options = BootOptions { listen, interfaces, policy: policy(), teller };
+    let (options, events) = options(listen, interfaces);
     within(&lan.server, || Boot::bind(options)).map(|boot| (boot, events))
+}
+
+fn names() -> Names {
+    Names::new([7; 32], 8090)
+}
+
+/// Serves a loader of 5,000 bytes, and nothing to boot after it.
+fn options(listen: Ipv4Addr, interfaces: &[&str]) -> (BootOptions, Receiver<Event>) {
+    let (teller, events) = event::channel(1024);
+    let nothing = || Blob::whole(File::open("/dev/null").unwrap(), 0, "");
+    let served = Served {
+        names: names(),
+        loaders: [("snponly.efi", Arc::from(vec![0x5a; 5_000]))].into_iter().collect(),
+        boot_set: BootSet { kernel: nothing(), initrd: nothing(), rootfs: nothing(), cloud_config: None },
+        cmdline: Cmdline::new(Arch::Amd64, None).unwrap(),
+    };
+    let options = BootOptions {
+        listen,
+        interfaces: interfaces.iter().map(|name| (*name).to_owned()).collect(),
+        policy: Policy { files: Box::new(names()), ..policy() },
+        files: Arc::new(BootFiles::new(Arc::new(served))),
+        names: names(),
+        teller,
+    };
+    (options, events)
 }
 
 impl Running {
@@ -199,6 +232,24 @@ impl Card {
     }
 }
 
+/// Fetches a file by the plainest TFTP there is.
+fn fetch(name: &str) -> Vec<u8> {
+    let socket = UdpSocket::bind((CLIENT, 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = [b"\0\x01", name.as_bytes(), b"\0octet\0"].concat();
+    socket.send_to(&request, (SERVER, 69)).unwrap();
+    let (mut content, mut buffer) = (Vec::new(), [0; 600]);
+    loop {
+        let (length, from) = socket.recv_from(&mut buffer).unwrap();
+        assert_eq!(buffer[..2], [0, 3], "DATA: {}", buffer[..length].escape_ascii());
+        content.extend_from_slice(&buffer[4..length]);
+        socket.send_to(&[0, 4, buffer[2], buffer[3]], from).unwrap();
+        if length < 516 {
+            return content;
+        }
+    }
+}
+
 /// OVMF's DISCOVER, under another transaction id.
 fn discover(xid: u32) -> Vec<u8> {
     let (_, mut message) = messages(OVMF).remove(0);
@@ -251,9 +302,10 @@ fn a_machine_is_answered_beside_a_dhcp_server_on_the_same_host() {
     assert_eq!(from, SocketAddrV4::new(SERVER, 67));
     let offer = Packet::parse(&offer).unwrap();
     assert_eq!((offer.xid(), offer.siaddr()), (7, SERVER));
-    assert_eq!(offer.file(), b"52:54:00:00:00:0a/snponly.efi");
+    let file = names().path(MACHINE, "snponly.efi");
+    assert_eq!(offer.file(), file.as_bytes());
     let offered = running.wait_for(|event| matches!(event, Event::Offered { .. }));
-    assert_eq!(offered, Event::Offered { mac: "52:54:00:00:00:0a".parse().unwrap(), client: "x64 UEFI".into() });
+    assert_eq!(offered, Event::Offered { mac: MACHINE, client: "x64 UEFI".into() });
     // The DHCP server has heard it as well and leases an address. It is the first message to differ, so asking anew will do.
     card.broadcast(&discover(8));
     card.wait_for(|packet| packet.xid() == 8 && !packet.yiaddr().is_unspecified());
@@ -266,8 +318,12 @@ fn a_machine_is_answered_beside_a_dhcp_server_on_the_same_host() {
     assert_eq!(from, SocketAddrV4::new(SERVER, 4011).into());
     let ack = Packet::parse(&buffer[..length]).unwrap();
     assert_eq!(ack.option(options::MESSAGE_TYPE).unwrap().as_ref(), [options::message::ACK]);
-    assert_eq!((ack.ciaddr(), ack.file()), (CLIENT, &b"52:54:00:00:00:0a/snponly.efi"[..]));
+    assert_eq!((ack.ciaddr(), ack.file()), (CLIENT, file.as_bytes()));
     running.wait_for(|event| matches!(event, Event::Acked { .. }));
+
+    assert_eq!(lan.as_machine(|| fetch(&file)), [0x5a; 5_000]);
+    let sent = running.wait_for(|event| matches!(event, Event::TftpSent { .. }));
+    assert!(matches!(sent, Event::TftpSent { name, .. } if name == "52:54:00:00:00:0a/snponly.efi"));
 }
 
 #[test]
@@ -371,15 +427,13 @@ fn what_keeps_the_servers_from_starting_is_said() {
     let holder = within(&lan.server, || UdpSocket::bind("0.0.0.0:4011").unwrap());
     let text = error(Ipv4Addr::UNSPECIFIED, &[]);
     assert!(text.starts_with("cannot take UDP port 4011 (PXE boot server): "), "{text}");
-    assert!(text.ends_with(&format!("(pid {}) holds it", std::process::id())), "{text}");
+    assert!(text.ends_with(&format!("(process {}) holds it", std::process::id())), "{text}");
     drop(holder);
     let unprivileged = std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             testbed::enter_namespace(&lan.server).unwrap();
             testbed::drop_capabilities().unwrap();
-            let (teller, _events) = event::channel(1);
-            let options =
-                BootOptions { listen: Ipv4Addr::UNSPECIFIED, interfaces: Vec::new(), policy: policy(), teller };
+            let (options, _events) = options(Ipv4Addr::UNSPECIFIED, &[]);
             Boot::bind(options).unwrap_err().to_string()
         });
         thread.join().unwrap()
