@@ -4,7 +4,6 @@
 #![allow(unsafe_code)]
 
 pub mod netlink;
-pub mod netns;
 pub mod packet_socket;
 pub mod pktinfo;
 pub mod port_holder;
@@ -12,6 +11,7 @@ pub mod raw_ip;
 pub mod sendfile;
 pub mod signal;
 pub mod terminal;
+pub mod testbed;
 pub mod time;
 pub mod udp;
 pub mod user;
