@@ -80,7 +80,7 @@ impl Drop for Server {
     }
 }
 
-fn served() -> Served {
+pub fn served() -> Served {
     let kernel = temporary_file(&pattern(KERNEL_BYTES + 100));
     let rootfs = temporary_file(&[]);
     rootfs.set_len(ROOTFS_BYTES).unwrap();
@@ -391,10 +391,9 @@ impl Process {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let address =
-            lines.map(Result::unwrap).find_map(|line| Some(line.split_once("listening on ")?.1.parse().unwrap()));
-        Self { child, address: address.expect("the server starts") }
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = lines.find_map(|line| Some(line.unwrap().split_once("listening on ")?.1.parse().unwrap()));
+        Self { child, _stdout: lines, address: address.expect("the server starts") }
     }
 
     fn rss_kib(&self) -> u64 {
