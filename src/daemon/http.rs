@@ -294,7 +294,8 @@ fn sweep_interval(timeouts: Timeouts) -> Duration {
 /// Connections by a small number that stays theirs.
 #[derive(Debug, Default)]
 struct Slab {
-    entries: Vec<Option<Connection>>,
+    /// Boxed: growing moves pointers, not half a kilobyte each.
+    entries: Vec<Option<Box<Connection>>>,
     free: Vec<usize>,
     count: usize,
 }
@@ -312,13 +313,13 @@ impl Slab {
             self.entries.push(None);
         }
         if let Some(entry) = self.entries.get_mut(key) {
-            *entry = Some(connection);
+            *entry = Some(Box::new(connection));
             self.count += 1;
         }
     }
 
     fn get_mut(&mut self, key: usize) -> Option<&mut Connection> {
-        self.entries.get_mut(key)?.as_mut()
+        self.entries.get_mut(key)?.as_deref_mut()
     }
 
     fn remove(&mut self, key: usize) {
@@ -329,7 +330,7 @@ impl Slab {
     }
 
     fn iter(&self) -> impl Iterator<Item = (usize, &Connection)> {
-        self.entries.iter().enumerate().filter_map(|(key, entry)| Some((key, entry.as_ref()?)))
+        self.entries.iter().enumerate().filter_map(|(key, entry)| Some((key, entry.as_deref()?)))
     }
 }
 
