@@ -1,5 +1,6 @@
 //! The cloud config: where it is, its bytes, its template rendered.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -9,9 +10,11 @@ use sha2::{Digest as _, Sha256};
 use super::error::ConfigError;
 use super::mask::mask_urls;
 use super::origin::{Origin, Setting};
+use super::survey::survey;
+use super::template;
 use super::warning::Warning;
 use super::{Args, Config, Inputs};
-use crate::limits::CLOUD_CONFIG_BYTES_MAX;
+use crate::limits::{CLOUD_CONFIG_BYTES_MAX, CLOUD_CONFIG_BYTES_WARN};
 use crate::units::Digest;
 
 const WHAT: &str = "cloud config";
@@ -134,7 +137,19 @@ fn explain(error: &io::Error) -> String {
     }
 }
 
+/// What was named, before its template is rendered.
+struct Source {
+    bytes: Vec<u8>,
+    name: String,
+    /// What stands between name and line in errors.
+    line_mark: &'static str,
+    origin: Origin,
+}
+
 /// Reads and renders the cloud config that the flag names, or else the file's.
+///
+/// # Errors
+/// It cannot be read, is empty, or its template lacks something.
 pub fn load(
     args: &Args,
     in_file: Setting<Option<String>>,
@@ -142,35 +157,92 @@ pub fn load(
     inputs: &mut dyn Inputs,
     warnings: &mut Vec<Warning>,
 ) -> Result<Option<CloudConfig>, ConfigError> {
-    let (bytes, name, origin) = match (args.cloud_config.as_deref(), in_file.value) {
-        (Some(named), _) => {
-            let (bytes, name) = read(named, args, config, inputs)?;
-            (bytes, name, Origin::CloudConfigFlag)
-        }
-        (None, Some(text)) if is_content(&text) => {
-            let name = format!("{}, cloud_config", in_file.origin);
-            (text.into_bytes(), name, in_file.origin)
-        }
-        (None, Some(text)) if !text.trim().is_empty() => {
-            let (bytes, name) = read(text.trim(), args, config, inputs)?;
-            (bytes, name, in_file.origin)
-        }
-        (None, _) => {
-            warnings.push(Warning::NoCloudConfig);
-            return Ok(None);
-        }
+    let unused = |used: &BTreeSet<String>| {
+        let unused = config.data.from_set.iter().filter(|key| !is_used(key, used));
+        unused.map(|key| Warning::Unused { key: key.clone() }).collect::<Vec<_>>()
     };
+    let Some(source) = source(args, in_file, config, inputs)? else {
+        warnings.push(Warning::NoCloudConfig);
+        warnings.extend(unused(&BTreeSet::new()));
+        return Ok(None);
+    };
+    let Source { bytes, name, line_mark, origin } = source;
+    let place = |line: usize| format!("{name}{line_mark}{line}");
+    let template::Rendered { bytes, used } = template::render(&bytes, &config.data.tree, &place)?;
+    let summary = inspect(&bytes, &name, warnings);
+    warnings.extend(unused(&used));
     let digest = Digest(Sha256::digest(&bytes).into());
-    Ok(Some(CloudConfig { digest, bytes, name, origin, summary: None }))
+    Ok(Some(CloudConfig { digest, bytes, name, origin, summary }))
 }
 
-fn read(named: &str, args: &Args, config: &Config, inputs: &mut dyn Inputs) -> Result<(Vec<u8>, String), ConfigError> {
-    let location = Location::parse(named, WHAT)?;
+fn source(
+    args: &Args,
+    in_file: Setting<Option<String>>,
+    config: &Config,
+    inputs: &mut dyn Inputs,
+) -> Result<Option<Source>, ConfigError> {
+    let (named, origin) = match (args.cloud_config.as_deref(), in_file.value) {
+        (Some(named), _) => (named.to_owned(), Origin::CloudConfigFlag),
+        (None, Some(text)) if is_content(&text) => {
+            let file = match &in_file.origin {
+                Origin::File { name, .. } => name.as_str(),
+                _ => "the configuration",
+            };
+            let name = format!("cloud_config of {file}");
+            return Ok(Some(Source { bytes: text.into_bytes(), name, line_mark: ", line ", origin: in_file.origin }));
+        }
+        (None, Some(text)) if !text.trim().is_empty() => (text.trim().to_owned(), in_file.origin),
+        (None, _) => return Ok(None),
+    };
+    let location = Location::parse(&named, WHAT)?;
     if location == Location::Stdin && args.config.as_deref() == Some("-") {
         return Err(ConfigError::StdinTwice);
     }
     let bytes = location.read(WHAT, CLOUD_CONFIG_BYTES_MAX, config.ca_file.as_deref(), inputs)?;
-    Ok((bytes, location.to_string()))
+    let line_mark = if matches!(location, Location::Path(_)) { ":" } else { ", line " };
+    Ok(Some(Source { bytes, name: location.to_string(), line_mark, origin }))
+}
+
+/// Whether a template names this key, something above or something below it.
+fn is_used(key: &str, used: &BTreeSet<String>) -> bool {
+    let below = |long: &str, short: &str| long.strip_prefix(short).is_some_and(|rest| rest.starts_with('.'));
+    used.iter().any(|path| path == key || below(path, key) || below(key, path))
+}
+
+/// What the operator should know about the rendered cloud config, and what it does in one line.
+fn inspect(bytes: &[u8], name: &str, warnings: &mut Vec<Warning>) -> Option<String> {
+    let name = || name.to_owned();
+    if !has_header(bytes) {
+        warnings.push(Warning::NoHeader { name: name() });
+    }
+    if bytes.len() > CLOUD_CONFIG_BYTES_WARN {
+        warnings.push(Warning::Big { name: name(), bytes: bytes.len() });
+        return None;
+    }
+    match survey(bytes) {
+        Ok(survey) => {
+            if survey.lacks_admin() {
+                warnings.push(Warning::NoAdminUser { name: name() });
+            }
+            if !survey.outdented().is_empty() {
+                warnings.push(Warning::InstallNotIndented { name: name(), keys: survey.outdented().join(", ") });
+            }
+            Some(survey.summary())
+        }
+        Err(reason) => {
+            // The node replaces `{{ … }}` before it reads YAML, so only without any can we tell.
+            if !bytes.windows(2).any(|pair| pair == b"{{") {
+                warnings.push(Warning::NotYaml { name: name(), reason });
+            }
+            None
+        }
+    }
+}
+
+/// kairos-sdk's collector: a whole line among the first ten, in one of three spellings.
+fn has_header(bytes: &[u8]) -> bool {
+    let mut lines = bytes.split(|byte| *byte == b'\n').take(10);
+    lines.any(|line| matches!(line.trim_ascii_end(), b"#cloud-config" | b"#kairos-config" | b"#node-config"))
 }
 
 /// Whether the file's `cloud_config` is the content itself, and not the name of it.

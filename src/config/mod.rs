@@ -199,7 +199,7 @@ pub fn load(args: &Args, inputs: &mut dyn Inputs) -> Result<(Config, Vec<Warning
         }
     }
 
-    let cloud_config = settings.text("cloud_config")?;
+    let cloud_config = settings.cloud_config()?;
     let mut config = settings.resolve()?;
     config.data = data;
     config.image()?;

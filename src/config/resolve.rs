@@ -24,7 +24,7 @@ impl Settings {
     }
 
     /// The raw value of a key.
-    pub fn take(&mut self, key: &'static str) -> Option<Setting<Node>> {
+    fn take(&mut self, key: &'static str) -> Option<Setting<Node>> {
         self.0.remove(key)
     }
 
@@ -75,18 +75,27 @@ impl Settings {
         })
     }
 
+    /// The file's `cloud_config`, which is often written without the `|` that makes a text of it.
+    pub fn cloud_config(&mut self) -> Result<Setting<Option<String>>, ConfigError> {
+        self.text_as("cloud_config", "a text: write `cloud_config: |` and the cloud config indented below it")
+    }
+
     /// A text; an empty one is none, so that `--set flavor=` takes back what the file says.
-    pub fn text(&mut self, key: &'static str) -> Result<Setting<Option<String>>, ConfigError> {
+    fn text(&mut self, key: &'static str) -> Result<Setting<Option<String>>, ConfigError> {
+        self.text_as(key, "one value")
+    }
+
+    fn text_as(&mut self, key: &'static str, accepted: &'static str) -> Result<Setting<Option<String>>, ConfigError> {
         let Some(Setting { value, origin }) = self.take(key) else { return Ok(Setting::default(None)) };
         match value {
             Node::Null => Ok(Setting { value: None, origin }),
             Node::Text(text) => Ok(Setting { value: Some(text).filter(|text| !text.is_empty()), origin }),
-            other => Err(ConfigError::WrongShape { key, origin, found: other.kind(), accepted: "one value" }),
+            other => Err(ConfigError::WrongShape { key, origin, found: other.kind(), accepted }),
         }
     }
 
     /// A file or directory.
-    pub fn path(&mut self, key: &'static str) -> Result<Setting<Option<PathBuf>>, ConfigError> {
+    fn path(&mut self, key: &'static str) -> Result<Setting<Option<PathBuf>>, ConfigError> {
         Ok(self.text(key)?.map(|text| text.map(PathBuf::from)))
     }
 

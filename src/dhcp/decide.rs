@@ -3,7 +3,6 @@
 //! A decision is a value. The log line and the tests print the same [`Reason`].
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::str::FromStr;
 
 use super::arch::Loader;
 use super::packet::Malformed;
@@ -46,7 +45,7 @@ pub struct Arrival {
 }
 
 /// Names under which machines are served their files.
-pub trait BootFiles {
+pub trait BootFiles: std::fmt::Debug {
     /// The path of a loader for TFTP, without a leading slash.
     fn tftp_name(&self, mac: MacAddr, loader: Loader) -> String;
     /// The `http://` URL of a loader.
@@ -55,54 +54,22 @@ pub trait BootFiles {
     fn script_url(&self, server: Ipv4Addr, mac: MacAddr) -> String;
 }
 
-/// A MAC address or the first bytes of one, as `netboot.allow` and `netboot.deny` list them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MacPrefix {
-    octets: [u8; 6],
-    length: usize,
-}
-
-impl MacPrefix {
-    #[must_use]
-    pub fn matches(&self, mac: MacAddr) -> bool {
-        self.octets[..self.length] == mac.0[..self.length]
-    }
-}
-
-/// Why a text is not a [`MacPrefix`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is neither a MAC address nor the beginning of one; write 52:54:00:12:34:56 or 52:54:00")]
-pub struct BadMacPrefix(pub String);
-
-impl FromStr for MacPrefix {
-    type Err = BadMacPrefix;
-
-    /// One to six hexadecimal pairs with `:` or `-` between them; one such mark may follow.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bad = || BadMacPrefix(text.to_owned());
-        let mut prefix = Self { octets: [0; 6], length: 0 };
-        for pair in text.strip_suffix([':', '-']).unwrap_or(text).split([':', '-']) {
-            let octet = prefix.octets.get_mut(prefix.length).ok_or_else(bad)?;
-            if pair.len() != 2 || !pair.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-                return Err(bad());
-            }
-            *octet = u8::from_str_radix(pair, 16).map_err(|_| bad())?;
-            prefix.length += 1;
-        }
-        Ok(prefix)
-    }
+/// Which machines the operator lets boot.
+pub trait Machines: std::fmt::Debug {
+    /// Whether this one may.
+    ///
+    /// # Errors
+    /// [`Reason::Denied`] or [`Reason::NotAllowed`].
+    fn admit(&self, mac: MacAddr) -> Result<(), Reason>;
 }
 
 /// What the operator has set.
-#[derive(Debug, Clone, Copy)]
-pub struct Policy<'a, F: BootFiles + ?Sized> {
+#[derive(Debug)]
+pub struct Policy {
     /// The architecture of the image being served.
     pub image: Arch,
-    /// When not empty, only these machines are answered.
-    pub allow: &'a [MacPrefix],
-    /// These machines never are, whatever `allow` says.
-    pub deny: &'a [MacPrefix],
-    pub files: &'a F,
+    pub machines: Box<dyn Machines + Send>,
+    pub files: Box<dyn BootFiles + Send>,
 }
 
 /// What is to be done about a message.
@@ -171,11 +138,13 @@ pub enum Boot {
 
 /// Decides about one request. Pure: the same arguments give the same answer.
 #[must_use]
-pub fn decide<F: BootFiles + ?Sized>(request: &Request<'_>, arrival: &Arrival, policy: &Policy<'_, F>) -> Decision {
+pub fn decide(request: &Request<'_>, arrival: &Arrival, policy: &Policy) -> Decision {
     let verdict = answer_kind(request, arrival)
-        .and_then(|kind| admit(request, policy).map(|()| kind))
+        .and_then(|kind| policy.machines.admit(request.mac).map(|()| kind))
         .and_then(|kind| choose_boot(request, policy.image).map(|boot| (kind, boot)))
-        .and_then(|(kind, boot)| reply::compose(request, arrival, kind, boot, policy.files).map(|reply| (kind, reply)));
+        .and_then(|(kind, boot)| {
+            reply::compose(request, arrival, kind, boot, &*policy.files).map(|reply| (kind, reply))
+        });
     match verdict {
         Ok((AnswerKind::Offer, reply)) => Decision::Offer(reply),
         Ok((AnswerKind::Ack, reply)) => Decision::Ack(reply),
@@ -205,17 +174,6 @@ fn answer_kind(request: &Request<'_>, arrival: &Arrival) -> Result<AnswerKind, R
         (Port::Dhcp, Message::Request) if for_us == Some(true) => Ok(AnswerKind::Ack),
         (Port::Dhcp, _) if for_us.is_none() && request.boot_item.is_some() => Ok(AnswerKind::Ack),
         _ => Err(Reason::OtherServer),
-    }
-}
-
-fn admit<F: BootFiles + ?Sized>(request: &Request<'_>, policy: &Policy<'_, F>) -> Result<(), Reason> {
-    let listed = |list: &[MacPrefix]| list.iter().any(|prefix| prefix.matches(request.mac));
-    if listed(policy.deny) {
-        Err(Reason::Denied)
-    } else if !policy.allow.is_empty() && !listed(policy.allow) {
-        Err(Reason::NotAllowed)
-    } else {
-        Ok(())
     }
 }
 

@@ -27,7 +27,7 @@ pub mod request;
 pub mod server;
 
 pub use arch::Loader;
-pub use decide::{Arrival, BootFiles, Decision, MacPrefix, Policy, Port, Reason};
+pub use decide::{Arrival, BootFiles, Decision, Machines, Policy, Port, Reason};
 pub use reply::{Destination, Reply};
 pub use request::{Client, Request};
-pub use server::Server;
+pub use server::{Outcome, Server};

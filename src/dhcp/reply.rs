@@ -41,12 +41,12 @@ const DHCP_CLIENT_PORT: u16 = 68;
 ///
 /// # Errors
 /// [`Reason::ReplyTooLong`] when it cannot be made short enough for the client.
-pub(super) fn compose<F: BootFiles + ?Sized>(
+pub(super) fn compose(
     request: &Request<'_>,
     arrival: &Arrival,
     kind: AnswerKind,
     boot: Boot,
-    files: &F,
+    files: &dyn BootFiles,
 ) -> Result<Reply, Reason> {
     let file = boot_file(request, arrival.server, boot, files);
     let limit = usize::from(request.max_message_size.unwrap_or(0).max(MESSAGE_SIZE_DEFAULT)) - IP_UDP_LEN;
@@ -59,7 +59,7 @@ pub(super) fn compose<F: BootFiles + ?Sized>(
     Ok(Reply { bytes, to: destination(request, arrival), mac: request.mac, client: request.client, boot })
 }
 
-fn boot_file<F: BootFiles + ?Sized>(request: &Request<'_>, server: Ipv4Addr, boot: Boot, files: &F) -> String {
+fn boot_file(request: &Request<'_>, server: Ipv4Addr, boot: Boot, files: &dyn BootFiles) -> String {
     let mac = request.mac;
     match boot {
         Boot::TftpPath(loader) => files.tftp_name(mac, loader),

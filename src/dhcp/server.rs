@@ -4,10 +4,10 @@ use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
-use super::decide::{self, Arrival, Boot, BootFiles, Decision, MacPrefix, Policy, Reason};
+use super::decide::{self, Arrival, Boot, Decision, Policy, Reason};
 use super::request::{Message, Refused, Request};
 use crate::limits;
-use crate::units::{Arch, MacAddr};
+use crate::units::MacAddr;
 
 /// What happened to one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,19 +19,16 @@ pub struct Outcome {
 
 /// Answers network-boot requests on all interfaces.
 #[derive(Debug)]
-pub struct Server<F> {
-    image: Arch,
-    allow: Vec<MacPrefix>,
-    deny: Vec<MacPrefix>,
-    files: F,
+pub struct Server {
+    policy: Policy,
     seen: Seen,
     loops: Loops,
 }
 
-impl<F: BootFiles> Server<F> {
+impl Server {
     #[must_use]
-    pub fn new(image: Arch, allow: Vec<MacPrefix>, deny: Vec<MacPrefix>, files: F) -> Self {
-        Self { image, allow, deny, files, seen: Seen::default(), loops: Loops::default() }
+    pub fn new(policy: Policy) -> Self {
+        Self { policy, seen: Seen::default(), loops: Loops::default() }
     }
 
     /// Decides about one message; the answer, if any, is in the decision.
@@ -44,8 +41,7 @@ impl<F: BootFiles> Server<F> {
         if self.seen.is_copy(now, &request, arrival.interface) {
             return Outcome { mac, decision: Decision::Ignore(Reason::Duplicate) };
         }
-        let policy = Policy { image: self.image, allow: &self.allow, deny: &self.deny, files: &self.files };
-        let decision = match decide::decide(&request, arrival, &policy) {
+        let decision = match decide::decide(&request, arrival, &self.policy) {
             Decision::Offer(reply) => match self.loops.note(now, &request, reply.boot) {
                 Ok(()) => Decision::Offer(reply),
                 Err(reason) => Decision::Ignore(reason),

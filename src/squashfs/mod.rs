@@ -7,14 +7,31 @@
 //! File content is given first, in any order of files; the tree that refers to it comes last. The image depends only on
 //! the options, the content in its order and the tree: never on the number of workers, the clock or the machine.
 
+mod codec;
+mod commit;
+mod content;
+mod directory;
+mod finish;
+mod inode;
+mod metadata;
 mod output;
+mod pipeline;
+mod plan;
+mod reader;
+mod superblock;
+mod tally;
 mod tree;
+mod xattr;
 
+use content::Content;
+use finish::Stored;
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 pub use output::Output;
-pub use tree::{Device, Kind, Meta, NodeIndex, Tree, Xattr, xattr_storable};
+pub use tree::{Device, Kind, Meta, NodeIndex, Tree, Xattr};
+pub use xattr::xattr_storable;
 
 /// How blocks are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +86,34 @@ pub enum Error {
     Short { missing: u64 },
     #[error("extents of a sparse file overlap, are out of order or pass its end")]
     Extents,
+    #[error("the tree's root is not a directory")]
+    Root,
+    #[error("the tree names node {0}, which is beyond its own bound")]
+    NodeBound(NodeIndex),
+    #[error("{0:?} cannot be a name in a directory")]
+    Name(String),
+    #[error("directory entry {0:?} is out of order or there twice")]
+    Order(String),
+    #[error("directory {0:?} has two names or contains itself")]
+    DirectoryTwice(String),
+    #[error("a symbolic link's target of {0} bytes cannot be stored (1 to 4095)")]
+    Symlink(usize),
+    #[error("device number {0}:{1} does not fit squashfs (12 and 20 bits)")]
+    Device(u32, u32),
+    #[error("extended attribute {0:?} has a longer name or value than Linux allows")]
+    Xattr(String),
+    #[error("a file of the tree refers to content that was never added")]
+    UnknownContent,
+    #[error("too many {0} for one squashfs image")]
+    TooMany(&'static str),
+    #[error("cannot start a compression thread")]
+    Thread(#[source] io::Error),
+    #[error("a compression thread ended unexpectedly")]
+    Stopped,
+    #[error("cannot read the squashfs image back")]
+    ReadBack(#[source] io::Error),
+    #[error("cannot write a file taken from the squashfs image")]
+    Into(#[source] io::Error),
     #[error("cannot write the squashfs image")]
     Write(#[source] io::Error),
 }
@@ -89,9 +134,16 @@ pub struct Counts {
 }
 
 /// A file system being written. Dropping it ends its threads and leaves the output unfinished.
-#[derive(Debug)]
 pub struct Writer<F: Output> {
-    out: F,
+    out: Arc<F>,
+    options: Options,
+    content: Content,
+}
+
+impl<F: Output> std::fmt::Debug for Writer<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("options", &self.options).finish_non_exhaustive()
+    }
 }
 
 impl<F: Output + 'static> Writer<F> {
@@ -99,8 +151,13 @@ impl<F: Output + 'static> Writer<F> {
     ///
     /// # Errors
     /// Options out of range; threads that cannot be started.
-    pub fn new(out: F, _options: Options) -> Result<Writer<F>, Error> {
-        Ok(Writer { out })
+    pub fn new(out: F, options: Options) -> Result<Writer<F>, Error> {
+        if !options.block_size.is_power_of_two() || !(4096..=1 << 20).contains(&options.block_size) {
+            return Err(Error::BlockSize(options.block_size));
+        }
+        let out = Arc::new(out);
+        let content = Content::start(out.clone(), finish::content_start(&options), &options)?;
+        Ok(Writer { out, options, content })
     }
 
     /// Stores the content of one regular file: exactly `size` bytes of `reader`. Equal content is stored once.
@@ -117,17 +174,29 @@ impl<F: Output + 'static> Writer<F> {
     ///
     /// # Errors
     /// As [`Writer::add_file`].
-    pub fn add_sparse(&mut self, _size: u64, _extents: &[Extent], _reader: &mut dyn Read) -> Result<DataId, Error> {
-        Ok(DataId(0))
+    pub fn add_sparse(&mut self, size: u64, extents: &[Extent], reader: &mut dyn Read) -> Result<DataId, Error> {
+        self.content.add(size, extents, reader)
     }
 
-    /// Writes the tables for `tree` and the superblock; the output then is a complete image.
+    /// Bytes of a file that was added.
+    pub fn file_size(&self, id: DataId) -> Option<u64> {
+        self.content.files().get(id.0 as usize).map(|file| file.size)
+    }
+
+    /// Writes the tables for `tree` and the superblock; the output then is a complete image (not synced to disk).
     ///
     /// # Errors
     /// A name, link target, device or count that squashfs cannot hold; a failed write.
-    pub fn finish<T: Tree>(self, _tree: &T) -> Result<Finished, Error> {
-        drop(self.out);
-        Ok(Finished { size: 0, counts: Counts::default() })
+    pub fn finish<T: Tree>(self, tree: &T) -> Result<Finished, Error> {
+        let Writer { out, options, content } = self;
+        let (files, placement) = content.finish()?;
+        let stored = Stored { files, placement };
+        let summary = finish::write(&*out, &options, tree, &stored)?;
+        let mut counts = summary.counts;
+        counts.fragments = stored.placement.fragments.len() as u64;
+        counts.duplicates = tally::duplicates(&stored);
+        counts.dead_bytes = tally::dead_bytes(&stored, &summary.live, options.block_size);
+        Ok(Finished { size: summary.size, counts, options, stored })
     }
 }
 
@@ -137,19 +206,22 @@ pub struct Finished {
     /// Bytes of the image, padded to 4 KiB.
     pub size: u64,
     pub counts: Counts,
+    options: Options,
+    stored: Stored,
 }
 
 impl Finished {
-    /// Bytes of one file.
-    pub fn file_size(&self, _id: DataId) -> u64 {
-        0
+    /// Bytes of one file; `None` for an id of another image.
+    pub fn file_size(&self, id: DataId) -> Option<u64> {
+        self.stored.files.get(id.0 as usize).map(|file| file.size)
     }
 
     /// Reads one file back out of the image in `out` into `into`.
     ///
     /// # Errors
     /// A failed read or write; damaged data.
-    pub fn copy_file<F: Output>(&self, _out: &F, _id: DataId, _into: &mut dyn Write) -> Result<(), Error> {
-        Ok(())
+    pub fn copy_file<F: Output + ?Sized>(&self, out: &F, id: DataId, into: &mut dyn Write) -> Result<(), Error> {
+        let format = (self.options.compression, self.options.block_size);
+        reader::copy_file(out, format, &self.stored, id, into)
     }
 }

@@ -18,6 +18,12 @@ pub trait Output: Send + Sync {
     /// # Errors
     /// What the file reports, or an unexpected end.
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Cuts or extends the file: what an abandoned duplicate wrote past the image's end goes away.
+    ///
+    /// # Errors
+    /// What the file reports.
+    fn set_len(&self, len: u64) -> io::Result<()>;
 }
 
 impl Output for File {
@@ -28,6 +34,10 @@ impl Output for File {
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         FileExt::read_exact_at(self, bytes, offset)
     }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        File::set_len(self, len)
+    }
 }
 
 impl<T: Output + ?Sized> Output for Arc<T> {
@@ -37,5 +47,9 @@ impl<T: Output + ?Sized> Output for Arc<T> {
 
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         (**self).read_exact_at(bytes, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        (**self).set_len(len)
     }
 }

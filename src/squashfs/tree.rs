@@ -63,10 +63,3 @@ pub struct Xattr {
     pub name: Box<[u8]>,
     pub value: Box<[u8]>,
 }
-
-/// Whether squashfs can store an attribute of this name (`user.`, `trusted.`, `security.`; never `system.posix_acl_*`).
-pub fn xattr_storable(name: &[u8]) -> bool {
-    [&b"user."[..], b"trusted.", b"security."]
-        .iter()
-        .any(|prefix| name.len() > prefix.len() && name.starts_with(prefix))
-}

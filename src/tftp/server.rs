@@ -37,7 +37,7 @@ pub struct Arrival {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     /// Open a socket on `local` with a port of its own: the server's transfer id (RFC 1350 §4).
-    Open { id: TransferId, local: Ipv4Addr },
+    Open { id: TransferId, local: Ipv4Addr, peer: SocketAddrV4 },
     /// Send from the transfer's socket: datagrams of `datagram_len` bytes each, the last one perhaps shorter.
     Send { id: TransferId, to: SocketAddrV4, datagram_len: usize },
     /// Send one datagram from port 69 of `local`.
@@ -396,7 +396,7 @@ impl Server {
         let active = Active { peer, name: ask.name, request: ask.request, transfer, is_ready: false, armed_at: None };
         self.slots[id.0] = Some(active);
         self.peers.insert(peer, Place::Active(id));
-        self.due.push_back(Due::Plain(Output::Open { id, local: ask.local }));
+        self.due.push_back(Due::Plain(Output::Open { id, local: ask.local, peer }));
         self.schedule(id);
     }
 

@@ -87,7 +87,7 @@ def verdict(product, node, wrong):
 def main():
     network.need_root()
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(1))
+        signal.signal(number, signal.default_int_handler)
     directory = Path(tempfile.mkdtemp(prefix="auroraboot-demo-"))
     try:
         last = demo(directory)
