@@ -8,7 +8,7 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use super::error::ConfigError;
-use super::mask::mask_urls;
+use super::mask::printable;
 use super::origin::{Origin, Setting};
 use super::survey::survey;
 use super::template;
@@ -80,8 +80,8 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stdin => f.write_str("standard input"),
-            Self::Url(url) => f.write_str(&mask_urls(url)),
-            Self::Path(path) => f.write_str(path),
+            Self::Url(url) => f.write_str(&printable(url)),
+            Self::Path(path) => f.write_str(&printable(path)),
         }
     }
 }
@@ -97,7 +97,7 @@ impl Location {
                 Ok(Self::Url(named.to_owned()))
             }
             Some((scheme, _)) if scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
-                Err(ConfigError::Scheme { what, name: mask_urls(named) })
+                Err(ConfigError::Scheme { what, name: printable(named) })
             }
             _ => Ok(Self::Path(named.to_owned())),
         }
@@ -114,7 +114,7 @@ impl Location {
         let bytes = match self {
             Self::Stdin => inputs.read_stdin().map_err(|error| explain(&error)),
             Self::Path(path) => inputs.read_file(Path::new(path)).map_err(|error| explain(&error)),
-            Self::Url(url) => inputs.fetch_url(url, ca_file).map_err(|reason| mask_urls(&reason)),
+            Self::Url(url) => inputs.fetch_url(url, ca_file).map_err(|reason| printable(&reason)),
         };
         let name = || self.to_string();
         let bytes = bytes.map_err(|reason| ConfigError::Read { what, name: name(), reason })?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::error::ConfigError;
 use super::machines::{MacPrefix, MachineFilter};
-use super::mask::mask_urls;
+use super::mask::printable;
 use super::node::Node;
 use super::origin::{Origin, Setting};
 use super::{Config, Release};
@@ -167,7 +167,7 @@ impl Settings {
 }
 
 fn bad_value(key: &'static str, value: &str, origin: Origin, accepted: &'static str) -> ConfigError {
-    ConfigError::BadValue { key, value: mask_urls(value), origin, accepted }
+    ConfigError::BadValue { key, value: printable(value), origin, accepted }
 }
 
 /// The spellings of YAML 1.1, which the original's parser takes for booleans.

@@ -2,7 +2,7 @@
 
 use super::error::ConfigError;
 use super::keys;
-use super::mask::mask_urls;
+use super::mask::printable;
 use crate::limits::KEY_PARTS_MAX;
 
 /// One `--set`. The value keeps every character behind the first `=`.
@@ -32,12 +32,12 @@ pub fn parse(typed: &[String]) -> Result<Vec<Assignment>, ConfigError> {
 
 fn parse_one(typed: &str) -> Result<Assignment, ConfigError> {
     let Some((key, value)) = typed.split_once('=') else {
-        return Err(ConfigError::SetWithoutValue { typed: mask_urls(typed) });
+        return Err(ConfigError::SetWithoutValue { typed: printable(typed) });
     };
     let key = key.trim().to_owned();
     let good = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_'));
     if !key.split('.').all(good) {
-        return Err(ConfigError::SetBadKey { key: mask_urls(&key) });
+        return Err(ConfigError::SetBadKey { key: printable(&key) });
     }
     if key.split('.').count() > KEY_PARTS_MAX {
         return Err(ConfigError::SetTooDeep { key, max: KEY_PARTS_MAX });

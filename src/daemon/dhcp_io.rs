@@ -387,9 +387,8 @@ fn check_names(all: &[Interface], selection: &Selection) -> Result<(), DhcpIoErr
 
 fn open_link(registry: &Registry, served: Served) -> Result<Link, DhcpIoError> {
     let name = &served.interface.name;
-    let socket =
-        PacketSocket::open(served.interface.index, Port::Dhcp.number(), limits::PACKET_RECEIVE_BUFFER_BYTES)
-            .map_err(|error| not_permitted(name, error))?;
+    let socket = PacketSocket::open(served.interface.index, Port::Dhcp.number(), limits::PACKET_RECEIVE_BUFFER_BYTES)
+        .map_err(|error| not_permitted(name, error))?;
     register(registry, &socket, link_token(&served.interface))?;
     Ok(Link { served, socket, ready: true })
 }
