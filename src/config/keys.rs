@@ -109,8 +109,9 @@ pub fn suggest(typed: &str) -> Option<&'static str> {
     closest(typed, KEYS.iter().map(|key| key.name))
 }
 
-/// The key that was certainly meant by an unknown one.
+/// The key that was certainly meant by an unknown one of `--set`.
 #[must_use]
 pub fn one_slip(typed: &str) -> Option<&'static str> {
-    one_slip_away(typed, KEYS.iter().map(|key| key.name))
+    let settable = KEYS.iter().map(|key| key.name).filter(|name| *name != "values"); // `value` is good data
+    one_slip_away(typed, settable)
 }

@@ -215,6 +215,27 @@ fn read_file(args: &Args, assignments: &[Assignment], inputs: &mut dyn Inputs) -
         return Err(ConfigError::StdinTwice);
     }
     let ca_file = assignments.iter().find(|set| set.key == "ca_file").map(|set| Path::new(&set.value));
-    let bytes = location.read(WHAT, CONFIG_FILE_BYTES_MAX, ca_file, inputs)?;
+    let bytes = location.read(WHAT, CONFIG_FILE_BYTES_MAX, ca_file, inputs).map_err(|error| match error {
+        ConfigError::Read { what, name, reason } => {
+            let hint = hint(&location).unwrap_or_default();
+            ConfigError::Read { what, name, reason: reason + &hint }
+        }
+        other => other,
+    })?;
     file::parse(&bytes, &location.to_string())
+}
+
+/// What was probably meant by a configuration file that cannot be read.
+fn hint(location: &Location) -> Option<String> {
+    let Location::Path(path) = location else { return None };
+    let (first, is_yaml) = (path.split('/').next()?, path.ends_with(".yaml") || path.ends_with(".yml"));
+    if first.contains('=') {
+        Some(format!("; did you mean --set {location}?"))
+    } else if path.contains(':') && !is_yaml {
+        Some(format!("; did you mean --set container_image={location}?"))
+    } else if !path.contains(['.', '/']) {
+        Some(" (and no commands; `auroraboot --help` says what there is)".to_owned())
+    } else {
+        None
+    }
 }

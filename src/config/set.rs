@@ -42,7 +42,7 @@ fn parse_one(typed: &str) -> Result<Assignment, ConfigError> {
     if key.split('.').count() > KEY_PARTS_MAX {
         return Err(ConfigError::SetTooDeep { key, max: KEY_PARTS_MAX });
     }
-    if key == "cloud_config" {
+    if key.replace('-', "_") == "cloud_config" {
         return Err(ConfigError::SetCloudConfig);
     }
     if key == "values" || key.starts_with("values.") {
@@ -107,6 +107,7 @@ mod tests {
             (&["allow_insecure_registries=true"], "--set allow_insecure_registries: unknown key, did you mean allow-i"),
             (&["netboot.cmdlin=x"], "--set netboot.cmdlin: unknown key, did you mean netboot.cmdline?"),
             (&["cloud_config=x"], "--set cloud_config: name the cloud config with --cloud-config"),
+            (&["cloud-config=x"], "--set cloud_config: name the cloud config with --cloud-config"),
             (&["values.a=x"], "--set values.a: everything set is data for the template already"),
             (&["a.b=1", "a=2"], "--set a and --set a.b: one cannot be both"),
         ] {

@@ -330,11 +330,32 @@ fn what_cannot_be_read_says_what_and_why() {
     );
     assert!(cloud("ftp://h/c").starts_with("the cloud config ftp://h/c has a scheme that cannot be fetched"));
     assert_eq!(error(&["b.yaml"], &inputs), "cannot read the configuration file b.yaml: there is no such file");
+    let no_file = |named: &str| error(&[named], &inputs).split_once(": ").unwrap().1.to_owned();
+    assert_eq!(no_file("container_image=a"), "there is no such file; did you mean --set container_image=a?");
+    assert_eq!(no_file("quay.io/a/b:v1"), "there is no such file; did you mean --set container_image=quay.io/a/b:v1?");
+    assert_eq!(no_file("build-iso"), "there is no such file (and no commands; `auroraboot --help` says what there is)");
     assert_eq!(error(&["big.yaml"], &inputs), "the configuration file big.yaml is larger than 1.0 MB");
     assert_eq!(error(&["/empty"], &inputs), "the configuration file /empty is empty");
     let twice = "standard input cannot be both the configuration file and the cloud config";
     assert_eq!(error(&["-", "--cloud-config", "-"], &inputs), twice);
     assert_eq!(error(&["-"], &[("-", "container_image: a\ncloud_config: '-'")]), twice);
+}
+
+#[test]
+fn insecure_is_the_old_name_of_allow_insecure_registries() {
+    let insecure = |file: &str, set: &[&str]| {
+        let words = set.iter().flat_map(|&set| ["--set", set]).collect::<Vec<_>>();
+        *config(&[&["a.yaml"], &words[..]].concat(), &[("a.yaml", &format!("container_image: a\n{file}\n"))])
+            .allow_insecure_registries
+    };
+    assert!(insecure("insecure: true", &[]));
+    assert!(insecure("allow-insecure-registries: true", &[]));
+    assert!(!insecure("insecure: true", &["allow-insecure-registries=false"]));
+    assert!(insecure("allow-insecure-registries: false", &["insecure=true"]));
+    assert_eq!(
+        error(&["--set", IMAGE, "--set", "insecure=maybe"], &[]),
+        "--set insecure=maybe: \"maybe\" is not a boolean: true or false"
+    );
 }
 
 #[test]
@@ -479,7 +500,7 @@ fn noise_is_never_a_panic_and_errors_stay_one_line() {
     let seeds = ["aurora.yaml", "reference.yaml", "template.yaml", "minimal.yaml", "stdin.yaml"].map(data);
     let mut noise = Noise(0x5eed_2026);
     let (mut good, mut bad) = (0, 0);
-    for _ in 0..4_000 {
+    for _ in 0..2_000 {
         let mut pick = |noise: &mut Noise| {
             let mut bytes = seeds[noise.below(seeds.len())].clone();
             noise.mutate(&mut bytes);
