@@ -169,6 +169,9 @@ pub fn load(
     let Source { bytes, name, line_mark, origin } = source;
     let place = |line: usize| format!("{name}{line_mark}{line}");
     let template::Rendered { bytes, used } = template::render(&bytes, &config.data.tree, &place)?;
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(ConfigError::EmptyRendered { name });
+    }
     let summary = inspect(&bytes, &name, warnings);
     warnings.extend(unused(&used));
     let digest = Digest(Sha256::digest(&bytes).into());
@@ -239,10 +242,11 @@ fn inspect(bytes: &[u8], name: &str, warnings: &mut Vec<Warning>) -> Option<Stri
     }
 }
 
-/// kairos-sdk's collector: a whole line among the first ten, in one of three spellings.
+/// kairos-sdk's rule (collector.HasValidHeader): a whole line, in one of three spellings. It splits the text into at most
+/// ten pieces and looks at each, so in a longer file the tenth line is one piece with all that follow, and never matches.
 fn has_header(bytes: &[u8]) -> bool {
-    let mut lines = bytes.split(|byte| *byte == b'\n').take(10);
-    lines.any(|line| matches!(line.trim_ascii_end(), b"#cloud-config" | b"#kairos-config" | b"#node-config"))
+    let mut pieces = bytes.splitn(10, |byte| *byte == b'\n');
+    pieces.any(|piece| matches!(piece.trim_ascii_end(), b"#cloud-config" | b"#kairos-config" | b"#node-config"))
 }
 
 /// Whether the file's `cloud_config` is the content itself, and not the name of it.

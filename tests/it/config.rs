@@ -323,6 +323,9 @@ fn what_cannot_be_read_says_what_and_why() {
     assert_eq!(cloud("/empty"), "the cloud config /empty is empty");
     assert_eq!(cloud("/blank"), "the cloud config /blank is empty");
     assert_eq!(cloud("/big"), "the cloud config /big is larger than 8.4 MB");
+    let empty =
+        error(&["-", "--cloud-config", "/if"], &[("-", "container_image: a"), ("/if", "[[ if .x ]]x[[ end ]]\n")]);
+    assert_eq!(empty, "the cloud config /if is empty once its template is rendered");
     assert_eq!(cloud("-"), "cannot read the cloud config standard input: standard input is closed");
     assert_eq!(
         cloud("https://me:pw@h/c?token=t"),
@@ -389,9 +392,10 @@ fn each_warning() {
     let cloud = |content: &str| warnings(&["--set", IMAGE, "--cloud-config", "/c"], &[("/c", content)]);
     let good = "#cloud-config\ninstall: {auto: true}\nusers: [{name: a, groups: [admin]}]\n";
     assert_eq!(cloud(good), [""; 0]);
-    assert_eq!(cloud(&format!("{}{good}", "#\n".repeat(9))), [""; 0]);
-    let late = cloud(&format!("{}{good}", "#\n".repeat(10)));
-    assert_eq!(late, ["/c has no line `#cloud-config` among its first 10: nodes ignore it, and say nothing"]);
+    assert_eq!(cloud(&format!("{}{good}", "#\n".repeat(8))), [""; 0]);
+    assert_eq!(cloud(&format!("{}#cloud-config\n", "#\n".repeat(9))), [""; 0], "the tenth line, and the last");
+    let late = cloud(&format!("{}{good}", "#\n".repeat(9)));
+    assert_eq!(late, ["/c has no line `#cloud-config` among its first 9: nodes ignore it, and say nothing"]);
     let headless = cloud("#cloud-config2\n");
     assert_eq!(headless, late);
     let no_admin = cloud("#cloud-config\ninstall: {auto: true}\nusers: [{name: a}]\n");
@@ -501,7 +505,7 @@ fn noise_is_never_a_panic_and_errors_stay_one_line() {
     let mut noise = Noise(0x5eed_2026);
     let (mut good, mut bad) = (0, 0);
     for _ in 0..2_000 {
-        let mut pick = |noise: &mut Noise| {
+        let pick = |noise: &mut Noise| {
             let mut bytes = seeds[noise.below(seeds.len())].clone();
             noise.mutate(&mut bytes);
             bytes
