@@ -27,8 +27,68 @@ pub const TEMPLATE_FILTERS_MAX: usize = 16;
 
 // ── source ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// How long a TCP and TLS connection to a registry may take.
+/// How long a TCP and TLS connection to a registry (or the proxy before it) may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long DNS may take to answer; musl's resolver alone would wait 5 s for each of its attempts.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a server may take from the request to the end of its response head.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a body may stall: the wait for any one read, not for the whole.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Attempts at one request before a fault that may pass counts as lasting.
+pub const ATTEMPTS_MAX: u32 = 5;
+
+/// The wait before the second attempt; it doubles with each further one.
+pub const RETRY_WAIT: Duration = Duration::from_millis(500);
+
+/// The longest wait between two attempts, whatever `Retry-After` asks for.
+pub const RETRY_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// A download that gained this much since its last fault starts counting attempts anew.
+pub const RETRY_PROGRESS_BYTES: u64 = 1 << 20;
+
+/// Redirects followed for one request.
+pub const REDIRECTS_MAX: u32 = 10;
+
+/// A response head above this is refused.
+pub const RESPONSE_HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// An index, manifest or image configuration above this is refused (registries accept 4 MiB).
+pub const MANIFEST_BYTES_MAX: u64 = 4 << 20;
+
+/// Layers of one image; Docker itself stops at 127.
+pub const LAYERS_MAX: usize = 512;
+
+/// A layer's descriptor that promises more than this is refused.
+pub const LAYER_BYTES_MAX: u64 = 64 << 30;
+
+/// What a token server may answer.
+pub const TOKEN_BYTES_MAX: u64 = 1 << 20;
+
+/// A token without a lifetime lives this long (Docker's token specification).
+pub const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
+
+/// A credentials file, or the answer of a credential helper, above this is refused.
+pub const CREDENTIALS_BYTES_MAX: u64 = 1 << 20;
+
+/// How long a credential helper may run; some ask a key ring that asks a person.
+pub const CREDENTIAL_HELPER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Layers downloading at the same time.
+pub const DOWNLOADS_AT_ONCE: usize = 4;
+
+/// The buffer of each download, and of hashing what is on disk already.
+pub const BLOB_BUFFER_BYTES: usize = 128 << 10;
+
+/// How often a progress line is redrawn on a terminal.
+pub const PROGRESS_REDRAW: Duration = Duration::from_millis(200);
+
+/// How often a progress line is logged where there is no terminal.
+pub const PROGRESS_LOG: Duration = Duration::from_secs(10);
 
 // ── rootfs ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -95,6 +155,12 @@ pub const SQUASHFS_XATTR_VALUE_BYTES_MAX: usize = 65_536;
 pub const SQUASHFS_XATTRS_BYTES_MAX: usize = 64 << 20;
 
 // ── media ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// A file of the image that is read as text: release files, the kernel's configuration (0.3 MB in Debian).
+pub const IMAGE_TEXT_BYTES_MAX: u64 = 4 << 20;
+
+/// The stamp beside a boot set; 1,024 layers take 80 kB.
+pub const STAMP_BYTES_MAX: u64 = 1 << 20;
 
 // ── dhcp ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -185,6 +251,18 @@ pub const MACHINES_MAX: usize = 4096;
 /// How long an OFFER, or the address of a machine, counts as its own. Firmware comes back within seconds; DHCP servers do not give
 /// an address to another machine that soon.
 pub const MACHINE_ADDRESS_AGE_MAX: Duration = Duration::from_secs(600);
+
+/// A machine that was not heard of for so long begins anew in the log.
+pub const BOOT_AGE_MAX: Duration = Duration::from_secs(3600);
+
+/// The same complaint about the same machine is one line, and one more with a count at the end of each such interval.
+pub const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Complaints that are told apart; about 200 bytes each.
+pub const COMPLAINTS_MAX: usize = 1024;
+
+/// More lines than this in one second are counted instead of written. A room of 100 machines that are switched on together makes 500.
+pub const LOG_LINES_PER_SECOND_MAX: u32 = 1000;
 
 // ── daemon ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -17,7 +17,7 @@ use crate::dhcp::{Arrival, Decision, Destination, Outcome, Port, Reply, Server};
 use crate::limits;
 use crate::netboot::event::{Event, Teller};
 use crate::sys::netlink::{self, Interface, InterfaceNews};
-use crate::sys::packet_socket::{Batch, PacketSocket};
+use crate::sys::packet_socket::{Batch, Frame, PacketSocket};
 use crate::sys::pktinfo::{PktInfoSocket, PortHolder, Received};
 use crate::sys::raw_ip::RawIpSocket;
 
@@ -74,20 +74,28 @@ struct Link {
 /// All sockets of the ProxyDHCP server, and the core behind them.
 #[derive(Debug)]
 pub struct DhcpIo {
-    server: Server,
-    teller: Teller,
+    answering: Answering,
     selection: Selection,
     links: Vec<Link>,
     skipped: Choice,
     news: InterfaceNews,
     look_again_at: Option<Instant>,
-    pxe: PktInfoSocket,
     pxe_ready: bool,
     /// Keeps the kernel from refusing relayed messages; none when somebody else has port 67.
     _dhcp_port: Option<PortHolder>,
-    routed: RawIpSocket,
     batch: Batch,
-    frame: Vec<u8>,
+}
+
+/// What turns a message into an answer on the wire.
+#[derive(Debug)]
+struct Answering {
+    server: Server,
+    teller: Teller,
+    pxe: PktInfoSocket,
+    /// For unicast answers from port 67.
+    routed: RawIpSocket,
+    /// The packet being built, kept for its room.
+    out: Vec<u8>,
 }
 
 impl DhcpIo {
@@ -118,19 +126,15 @@ impl DhcpIo {
         register(registry, &news, NEWS)?;
         register(registry, &pxe, PXE)?;
         Ok(Self {
-            server,
-            teller,
+            answering: Answering { server, teller, pxe, routed, out: Vec::new() },
             selection,
             links,
             skipped: choice,
             news,
             look_again_at: None,
-            pxe,
             pxe_ready: false,
             _dhcp_port: PortHolder::bind(SocketAddrV4::new(address, Port::Dhcp.number())).ok(),
-            routed,
             batch: Batch::default(),
-            frame: Vec::new(),
         })
     }
 
@@ -179,7 +183,7 @@ impl DhcpIo {
             self.look_again_at = None;
             if let Err(error) = self.look_again(now, registry) {
                 self.look_again_at = Some(now + limits::INTERFACE_RETRY);
-                self.teller.tell(Event::Trouble { what: format!("{error}; trying again").into() });
+                self.answering.teller.tell(Event::Trouble { what: format!("{error}; trying again").into() });
             }
         }
     }
@@ -196,50 +200,26 @@ impl DhcpIo {
     }
 
     fn read_link(&mut self, now: Instant, index: usize) {
-        let mut batch = std::mem::take(&mut self.batch);
+        let Self { answering, links, batch, .. } = self;
+        let link = &mut links[index];
         for _ in 0..limits::DHCP_BATCHES_PER_TURN {
-            let link = &mut self.links[index];
             if !link.ready {
-                break;
+                return;
             }
-            match link.socket.receive(&mut batch) {
-                Ok(_) => {
-                    for frame in batch.frames() {
-                        if frame.vlan.unwrap_or(0) == 0 {
-                            self.answer_frame(now, index, frame.bytes, frame.checksum_not_ready);
-                        }
-                    }
-                }
+            match link.socket.receive(batch) {
+                Ok(_) => batch.frames().for_each(|frame| answering.handle_frame(now, link, frame)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // WouldBlock: all read. ENETDOWN and the like: the news of the interfaces will say what became of it.
                 Err(_) => link.ready = false,
             }
         }
-        self.batch = batch;
-    }
-
-    fn answer_frame(&mut self, now: Instant, index: usize, bytes: &[u8], checksum_not_ready: bool) {
-        let checksum = if checksum_not_ready { UdpChecksum::NotReady } else { UdpChecksum::Filled };
-        let Ok(datagram) = frame::parse(bytes, checksum) else { return };
-        let served = &self.links[index].served;
-        let Some(server) = our_address(served, *datagram.destination.ip()) else { return };
-        let arrival = Arrival {
-            port: Port::Dhcp,
-            interface: served.interface.index,
-            server,
-            source: datagram.source,
-            link_source: Some(datagram.link_source),
-            unicast: *datagram.destination.ip() == server,
-        };
-        let outcome = self.server.handle_input(now, datagram.payload, &arrival);
-        self.act(outcome, &arrival, index);
     }
 
     fn read_pxe(&mut self, now: Instant) {
         let mut buffer = [0; limits::PXE_MESSAGE_BYTES_MAX];
         for _ in 0..limits::PXE_MESSAGES_PER_TURN {
-            match self.pxe.receive(&mut buffer) {
-                Ok(received) => self.answer_pxe(now, &buffer[..received.length], received),
+            match self.answering.pxe.receive(&mut buffer) {
+                Ok(received) => self.handle_pxe(now, &buffer[..received.length], received),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.pxe_ready = false;
                     return;
@@ -249,70 +229,21 @@ impl DhcpIo {
         }
     }
 
-    fn answer_pxe(&mut self, now: Instant, bytes: &[u8], received: Received) {
+    fn handle_pxe(&mut self, now: Instant, bytes: &[u8], received: Received) {
+        let has_address = |link: &&Link| link.served.interface.addresses.iter().any(|own| own.ip == received.local);
+        let came_in_on = |link: &&Link| link.served.interface.index == received.interface;
+        let found = self.links.iter().find(came_in_on).or_else(|| self.links.iter().find(has_address));
+        let Some(link) = found else { return };
         let unicast = received.destination == received.local;
-        let has_address = |link: &Link| link.served.interface.addresses.iter().any(|own| own.ip == received.local);
-        let came_in_on = |link: &Link| link.served.interface.index == received.interface;
-        let found = self.links.iter().position(came_in_on).or_else(|| self.links.iter().position(has_address));
-        let Some(index) = found else { return };
         let arrival = Arrival {
             port: Port::Pxe,
             interface: received.interface,
-            server: if unicast { received.local } else { self.links[index].served.address },
+            server: if unicast { received.local } else { link.served.address },
             source: received.source,
             link_source: None,
             unicast,
         };
-        let outcome = self.server.handle_input(now, bytes, &arrival);
-        self.act(outcome, &arrival, index);
-    }
-
-    fn act(&mut self, outcome: Outcome, arrival: &Arrival, index: usize) {
-        let (reply, event) = match outcome.decision {
-            Decision::Ignore(reason) => {
-                if reason.is_news() {
-                    self.teller.tell(Event::Ignored { mac: outcome.mac, reason: reason.to_string().into() });
-                }
-                return;
-            }
-            Decision::Offer(reply) => {
-                let event = Event::Offered { mac: reply.mac, client: reply.client.to_string().into() };
-                (reply, event)
-            }
-            Decision::Ack(reply) => {
-                let event = Event::Acked { mac: reply.mac, to: arrival.source.into() };
-                (reply, event)
-            }
-        };
-        match self.send(&reply, arrival, index) {
-            Ok(()) => self.teller.tell(event),
-            Err(error) => {
-                let name = &self.links[index].served.interface.name;
-                let what = format!("{name}: cannot answer {}: {error}", reply.mac);
-                self.teller.tell(Event::Trouble { what: what.into() });
-            }
-        }
-    }
-
-    fn send(&mut self, reply: &Reply, arrival: &Arrival, index: usize) -> io::Result<()> {
-        let source = SocketAddrV4::new(arrival.server, arrival.port.number());
-        match (reply.to, arrival.port) {
-            (Destination::Broadcast, _) => {
-                let link = &self.links[index];
-                let Some(mac) = link.served.interface.mac else { return Ok(()) };
-                frame::emit_broadcast(&mut self.frame, mac, source, DHCP_CLIENT_PORT, &reply.bytes);
-                link.socket.send(&self.frame)
-            }
-            (Destination::Unicast(to), Port::Dhcp) => {
-                frame::emit_packet(&mut self.frame, source, to, &reply.bytes);
-                self.routed.send(&self.frame, *to.ip())
-            }
-            // The way it came; where routes lead back another way, that one.
-            (Destination::Unicast(to), Port::Pxe) => self
-                .pxe
-                .send(&reply.bytes, to, arrival.server, arrival.interface)
-                .or_else(|_| self.pxe.send(&reply.bytes, to, arrival.server, 0)),
-        }
+        self.answering.handle(now, link, bytes, &arrival);
     }
 
     /// Brings the open sockets in line with the interfaces there are now.
@@ -341,7 +272,7 @@ impl DhcpIo {
                     return Err(error);
                 }
             }
-            self.teller.tell(Event::Trouble { what: what.into() });
+            self.answering.teller.tell(Event::Trouble { what: what.into() });
         }
         Ok(())
     }
@@ -351,7 +282,75 @@ impl DhcpIo {
         let reason = choice.skipped.iter().find(|(skipped, _)| skipped == name);
         let reason = reason.map_or_else(|| "gone or replaced".to_owned(), |(_, reason)| reason.to_string());
         let what = format!("{name}: {reason}; machines there get no answer until it is back");
-        self.teller.tell(Event::Trouble { what: what.into() });
+        self.answering.teller.tell(Event::Trouble { what: what.into() });
+    }
+}
+
+impl Answering {
+    fn handle_frame(&mut self, now: Instant, link: &Link, frame: Frame<'_>) {
+        if frame.vlan.unwrap_or(0) != 0 {
+            return; // another LAN: its VLAN interface, if there is one, sees it untagged
+        }
+        let checksum = if frame.checksum_not_ready { UdpChecksum::NotReady } else { UdpChecksum::Filled };
+        let Ok(datagram) = frame::parse(frame.bytes, checksum) else { return };
+        let Some(server) = our_address(&link.served, *datagram.destination.ip()) else { return };
+        let arrival = Arrival {
+            port: Port::Dhcp,
+            interface: link.served.interface.index,
+            server,
+            source: datagram.source,
+            link_source: Some(datagram.link_source),
+            unicast: *datagram.destination.ip() == server,
+        };
+        self.handle(now, link, datagram.payload, &arrival);
+    }
+
+    fn handle(&mut self, now: Instant, link: &Link, bytes: &[u8], arrival: &Arrival) {
+        let Outcome { mac, decision } = self.server.handle_input(now, bytes, arrival);
+        let (reply, event) = match decision {
+            Decision::Ignore(reason) => {
+                if reason.is_news() {
+                    self.teller.tell(Event::Ignored { mac, reason: reason.to_string().into() });
+                }
+                return;
+            }
+            Decision::Offer(reply) => {
+                let event = Event::Offered { mac: reply.mac, client: reply.client.to_string().into() };
+                (reply, event)
+            }
+            Decision::Ack(reply) => {
+                let event = Event::Acked { mac: reply.mac, to: arrival.source.into() };
+                (reply, event)
+            }
+        };
+        match self.send(&reply, arrival, link) {
+            Ok(()) => self.teller.tell(event),
+            Err(error) => {
+                let name = &link.served.interface.name;
+                self.teller
+                    .tell(Event::Trouble { what: format!("{name}: cannot answer {}: {error}", reply.mac).into() });
+            }
+        }
+    }
+
+    fn send(&mut self, reply: &Reply, arrival: &Arrival, link: &Link) -> io::Result<()> {
+        let source = SocketAddrV4::new(arrival.server, arrival.port.number());
+        match (reply.to, arrival.port) {
+            (Destination::Broadcast, _) => {
+                let Some(mac) = link.served.interface.mac else { return Ok(()) };
+                frame::emit_broadcast(&mut self.out, mac, source, DHCP_CLIENT_PORT, &reply.bytes);
+                link.socket.send(&self.out)
+            }
+            (Destination::Unicast(to), Port::Dhcp) => {
+                frame::emit_packet(&mut self.out, source, to, &reply.bytes);
+                self.routed.send(&self.out, *to.ip())
+            }
+            // The way it came; where routes lead back another way, that one.
+            (Destination::Unicast(to), Port::Pxe) => self
+                .pxe
+                .send(&reply.bytes, to, arrival.server, arrival.interface)
+                .or_else(|_| self.pxe.send(&reply.bytes, to, arrival.server, 0)),
+        }
     }
 }
 

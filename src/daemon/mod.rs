@@ -1,6 +1,7 @@
 //! Sockets, threads and the clock.
 
 pub mod boot;
+pub mod boot_files;
 pub mod dhcp_io;
 pub mod http;
 pub mod interfaces;

@@ -22,8 +22,8 @@ pub enum Event {
     TftpSent { name: String, to: SocketAddr, bytes: u64, took: Duration },
     /// A TFTP transfer that began did not end well, or was refused.
     TftpFailed { name: String, to: SocketAddr, reason: Cow<'static, str> },
-    /// The boot script of a machine was sent (over HTTP, or over TFTP as `autoexec.ipxe`).
-    ScriptSent { mac: MacAddr, to: SocketAddr, by: Protocol },
+    /// The boot script of a machine was sent by HTTP.
+    ScriptSent { mac: MacAddr, to: SocketAddr },
     /// The last byte of a piece went out by HTTP.
     FileSent { mac: MacAddr, piece: Piece, to: SocketAddr, bytes: u64, took: Duration },
     /// A client left (or was cut) in the middle of a piece: `sent` of `size` bytes had gone out.
@@ -34,13 +34,6 @@ pub enum Event {
     Trouble { what: Cow<'static, str> },
     /// This many events did not fit into the channel.
     Lost { events: u64 },
-}
-
-/// The protocol a boot script went out by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    Tftp,
-    Http,
 }
 
 /// A part of what a machine needs to boot.

@@ -7,6 +7,7 @@ pub mod blob;
 pub mod boot_dir;
 pub mod cmdline;
 pub mod event;
+pub mod journal;
 pub mod names;
 pub mod recent;
 pub mod script;

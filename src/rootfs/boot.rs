@@ -132,9 +132,9 @@ fn initrd(tree: &Tree, version: Option<&str>, plain_first: bool) -> Option<BootF
     };
     let versioned = || {
         let version = version?;
-        let in_boot = INITRDS.iter().flat_map(|prefix| {
-            INITRD_ENDINGS.iter().map(move |ending| format!("boot/{prefix}-{version}{ending}"))
-        });
+        let in_boot = INITRDS
+            .iter()
+            .flat_map(|prefix| INITRD_ENDINGS.iter().map(move |ending| format!("boot/{prefix}-{version}{ending}")));
         let beside_modules = MODULES.iter().flat_map(|directory| {
             ["initramfs.img", "initramfs", "initrd"].iter().map(move |name| format!("{directory}/{version}/{name}"))
         });
@@ -151,7 +151,8 @@ fn modules_directory(tree: &Tree, version: &str) -> Option<String> {
             return Some(exact);
         }
         let flavour = format!("-{version}");
-        let mut of_flavour: Vec<_> = list(tree, directory).into_iter().filter(|name| name.ends_with(&flavour)).collect();
+        let mut of_flavour: Vec<_> =
+            list(tree, directory).into_iter().filter(|name| name.ends_with(&flavour)).collect();
         of_flavour.sort_by(|a, b| compare_versions(a, b));
         if let Some(name) = of_flavour.pop() {
             return Some(format!("{directory}/{name}"));
@@ -176,9 +177,8 @@ fn version_of_kernel(path: &str) -> Option<&str> {
 fn version_of_initrd(path: &str) -> Option<&str> {
     let (directory, name) = path.rsplit_once('/')?;
     let suffix = INITRDS.iter().find_map(|prefix| name.strip_prefix(prefix)?.strip_prefix('-'));
-    let version = suffix.map(|suffix| {
-        INITRD_ENDINGS[1..].iter().find_map(|ending| suffix.strip_suffix(ending)).unwrap_or(suffix)
-    });
+    let version = suffix
+        .map(|suffix| INITRD_ENDINGS[1..].iter().find_map(|ending| suffix.strip_suffix(ending)).unwrap_or(suffix));
     version.or_else(|| version_of_directory(directory))
 }
 

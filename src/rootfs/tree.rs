@@ -17,6 +17,15 @@ impl NodeId {
     pub const fn index(self) -> usize {
         self.0 as usize
     }
+
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// Must be the number of a node of the tree it is used with.
+    pub const fn from_number(number: u32) -> Self {
+        Self(number)
+    }
 }
 
 /// What a node is.
@@ -114,6 +123,10 @@ impl Tree {
     /// How many nodes there are: one more than the largest [`NodeId::index`].
     pub fn len(&self) -> usize {
         self.nodes.len()
+    }
+
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        (0..u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)).map(NodeId)
     }
 
     /// The names in a directory, in the order of their bytes.
