@@ -92,9 +92,6 @@ pub const PROGRESS_LOG: Duration = Duration::from_secs(10);
 
 // ── rootfs ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// Layers of one image; overlayfs stops Docker at 127.
-pub const LAYERS_MAX: usize = 1024;
-
 /// Extension headers (PAX records, GNU long names) in front of one tar entry, all together.
 pub const TAR_EXTENSION_BYTES_MAX: u64 = 1 << 20;
 

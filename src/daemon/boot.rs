@@ -12,14 +12,20 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 
+use super::boot_files::BootFiles;
 use super::dhcp_io::{DhcpIo, DhcpIoError};
 use super::interfaces::Selection;
+use super::tftp_io::{TftpIo, TftpIoError};
 use crate::dhcp::{Policy, Server};
 use crate::limits;
-use crate::netboot::event::Teller;
+use crate::netboot::event::{Event, Teller};
+use crate::netboot::names::Names;
+use crate::tftp;
 
 /// The other threads' call.
 const WAKER: Token = Token(0);
+/// The listener of port 69 and its transfers; the DHCP sockets' tokens are below it and from 2³² on.
+const TFTP: usize = 16;
 
 /// What the `boot` thread needs.
 #[derive(Debug)]
@@ -29,6 +35,10 @@ pub struct BootOptions {
     /// `interfaces`; empty: every suitable one.
     pub interfaces: Vec<String>,
     pub policy: Policy,
+    /// What TFTP serves, told by DHCP whom it answered.
+    pub files: Arc<BootFiles>,
+    /// To keep tokens out of what is told.
+    pub names: Names,
     pub teller: Teller,
 }
 
@@ -39,6 +49,8 @@ pub enum BootError {
     Poll(#[source] io::Error),
     #[error(transparent)]
     Dhcp(#[from] DhcpIoError),
+    #[error(transparent)]
+    Tftp(#[from] TftpIoError),
 }
 
 /// All sockets open, nothing running yet.
@@ -46,6 +58,9 @@ pub enum BootError {
 pub struct Boot {
     poll: Poll,
     dhcp: DhcpIo,
+    tftp: TftpIo,
+    names: Names,
+    teller: Teller,
     stop: Stopper,
 }
 
@@ -78,8 +93,10 @@ impl Boot {
             address: Some(options.listen).filter(|address| !address.is_unspecified()),
         };
         let server = Server::new(options.policy);
-        let dhcp = DhcpIo::bind(poll.registry(), selection, server, options.teller)?;
-        Ok(Self { poll, dhcp, stop: Stopper { asked: Arc::default(), waker } })
+        let (teller, files) = (options.teller, options.files);
+        let dhcp = DhcpIo::bind(poll.registry(), selection, server, Arc::clone(&files), teller.clone())?;
+        let tftp = TftpIo::bind(options.listen, poll.registry(), TftpIo::tokens(TFTP), files)?;
+        Ok(Self { poll, dhcp, tftp, names: options.names, teller, stop: Stopper { asked: Arc::default(), waker } })
     }
 
     /// What is served where.
@@ -112,21 +129,46 @@ impl Boot {
                 result => result.map_err(BootError::Poll)?,
             }
             let now = Instant::now();
-            for event in &events {
-                if DhcpIo::owns(event.token()) {
-                    self.dhcp.handle_ready(event.token(), now);
-                }
+            for event in events.iter().filter(|event| DhcpIo::owns(event.token())) {
+                self.dhcp.handle_ready(event.token(), now);
             }
             self.dhcp.handle_timeout(now, self.poll.registry());
             more = self.dhcp.turn(now);
+            let transfers = TftpIo::tokens(TFTP);
+            for event in events.iter().filter(|event| transfers.contains(&event.token().0)) {
+                self.tftp.handle_ready(event.token(), now);
+            }
+            self.tftp.handle_timeout(now);
+            while let Some(event) = self.tftp.poll_event() {
+                self.tell_tftp(event);
+            }
         }
         Ok(())
     }
 
+    fn tell_tftp(&mut self, event: tftp::Event) {
+        let public = |name: &str| self.names.public_name(name);
+        let event = match event {
+            tftp::Event::Sent { name, to, bytes, took } => {
+                Event::TftpSent { name: public(&name), to: to.into(), bytes, took }
+            }
+            tftp::Event::Failed { name, to, failure } => {
+                Event::TftpFailed { name: public(&name), to: to.into(), reason: failure.to_string().into() }
+            }
+            tftp::Event::Refused { name, from, refusal } => {
+                Event::TftpFailed { name: public(&name), to: from.into(), reason: refusal.to_string().into() }
+            }
+            // Firmware asks for the size first; the transfer itself follows and is told.
+            tftp::Event::Probed { .. } => return,
+        };
+        self.teller.tell(event);
+    }
+
     fn until_deadline(&self, now: Instant) -> Option<Duration> {
-        let deadline = self.dhcp.next_deadline()?;
+        let deadlines = [self.dhcp.next_deadline(), self.tftp.next_deadline(now)];
+        let wait = deadlines.into_iter().flatten().min()?.saturating_duration_since(now);
         // One more: epoll counts whole milliseconds and would wake us just too early.
-        Some(deadline.saturating_duration_since(now) + Duration::from_millis(1))
+        Some(if wait.is_zero() { wait } else { wait + Duration::from_millis(1) })
     }
 }
 

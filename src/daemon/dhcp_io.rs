@@ -5,12 +5,14 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::Instant;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use std::os::fd::AsRawFd;
 
+use super::boot_files::BootFiles;
 use super::interfaces::{Choice, Selection, Served};
 use crate::dhcp::frame::{self, UdpChecksum};
 use crate::dhcp::{Arrival, Decision, Destination, Outcome, Port, Reply, Server};
@@ -90,6 +92,8 @@ pub struct DhcpIo {
 #[derive(Debug)]
 struct Answering {
     server: Server,
+    /// Told whom was answered, so that a file asked for without a token finds its machine.
+    files: Arc<BootFiles>,
     teller: Teller,
     pxe: PktInfoSocket,
     /// For unicast answers from port 67.
@@ -107,6 +111,7 @@ impl DhcpIo {
         registry: &Registry,
         selection: Selection,
         server: Server,
+        files: Arc<BootFiles>,
         teller: Teller,
     ) -> Result<Self, DhcpIoError> {
         let news = InterfaceNews::subscribe().map_err(DhcpIoError::List)?;
@@ -126,7 +131,7 @@ impl DhcpIo {
         register(registry, &news, NEWS)?;
         register(registry, &pxe, PXE)?;
         Ok(Self {
-            answering: Answering { server, teller, pxe, routed, out: Vec::new() },
+            answering: Answering { server, files, teller, pxe, routed, out: Vec::new() },
             selection,
             links,
             skipped: choice,
@@ -315,10 +320,12 @@ impl Answering {
                 return;
             }
             Decision::Offer(reply) => {
+                self.files.offered(reply.mac);
                 let event = Event::Offered { mac: reply.mac, client: reply.client.to_string().into() };
                 (reply, event)
             }
             Decision::Ack(reply) => {
+                self.files.seen_at(*arrival.source.ip(), reply.mac);
                 let event = Event::Acked { mac: reply.mac, to: arrival.source.into() };
                 (reply, event)
             }
@@ -386,9 +393,8 @@ fn check_names(all: &[Interface], selection: &Selection) -> Result<(), DhcpIoErr
 
 fn open_link(registry: &Registry, served: Served) -> Result<Link, DhcpIoError> {
     let name = &served.interface.name;
-    let socket =
-        PacketSocket::open(served.interface.index, Port::Dhcp.number(), limits::PACKET_RECEIVE_BUFFER_BYTES)
-            .map_err(|error| not_permitted(name, error))?;
+    let socket = PacketSocket::open(served.interface.index, Port::Dhcp.number(), limits::PACKET_RECEIVE_BUFFER_BYTES)
+        .map_err(|error| not_permitted(name, error))?;
     register(registry, &socket, link_token(&served.interface))?;
     Ok(Link { served, socket, ready: true })
 }

@@ -3,9 +3,14 @@
 pub mod boot;
 pub mod boot_files;
 pub mod dhcp_io;
+pub mod fetch;
 pub mod http;
+pub mod inputs;
 pub mod interfaces;
 pub mod log;
 pub mod port_holder;
+pub mod run;
+pub mod serve;
 pub mod state;
+pub mod stop;
 pub mod tftp_io;

@@ -142,7 +142,9 @@ pub fn decide(request: &Request<'_>, arrival: &Arrival, policy: &Policy) -> Deci
     let verdict = answer_kind(request, arrival)
         .and_then(|kind| policy.machines.admit(request.mac).map(|()| kind))
         .and_then(|kind| choose_boot(request, policy.image).map(|boot| (kind, boot)))
-        .and_then(|(kind, boot)| reply::compose(request, arrival, kind, boot, &*policy.files).map(|reply| (kind, reply)));
+        .and_then(|(kind, boot)| {
+            reply::compose(request, arrival, kind, boot, &*policy.files).map(|reply| (kind, reply))
+        });
     match verdict {
         Ok((AnswerKind::Offer, reply)) => Decision::Offer(reply),
         Ok((AnswerKind::Ack, reply)) => Decision::Ack(reply),

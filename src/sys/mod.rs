@@ -11,8 +11,10 @@ pub mod port_holder;
 pub mod raw_ip;
 pub mod sendfile;
 pub mod signal;
+pub mod terminal;
 pub mod time;
 pub mod udp;
+pub mod user;
 
 use std::ffi::c_int;
 use std::io;
