@@ -1,6 +1,7 @@
 //! From the registry that misbehaves: each fault is outlived or told in one line, and nothing unverified is kept.
 
 use std::io::Read;
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -274,6 +275,35 @@ fn stopping_does_not_wait_for_a_server_that_sends_nothing() {
     assert!(reader.read(&mut [0; 1]).is_err());
     drop(layers);
     nothing_kept(&puller, &image);
+}
+
+#[test]
+fn a_run_that_is_killed_leaves_what_the_next_one_goes_on_with() {
+    let image = image();
+    let bytes = layer(&image);
+    let registry = FakeRegistry::start(&image, move |request, before| {
+        bytes(request).filter(|_| before == 0).map(|bytes| Reply::new(200, bytes).stall(SIZE / 2))
+    });
+    let puller = Puller::new("killed");
+    std::fs::set_permissions(puller.state.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let state = puller.state.path().display().to_string();
+    let mut product = Command::new(env!("CARGO_BIN_EXE_auroraboot"))
+        .args(["--set", &format!("container_image={}", registry.name()), "--set", &format!("state_dir={state}")])
+        .args(["--set", "arch=amd64"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let part = puller.state.path().join("blobs/sha256").join(image.layers[0].digest().hex()).with_extension("part");
+    while std::fs::metadata(&part).map_or(0, |metadata| metadata.len()) < SIZE as u64 / 2 {
+        assert_eq!(product.try_wait().unwrap(), None, "it waits for the rest");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    product.kill().unwrap();
+    product.wait().unwrap();
+
+    puller.pull_and_compare(&registry.name(), &image);
+    let starts: Vec<_> = layer_requests(&registry, &image).iter().map(Request::range_start).collect();
+    assert_eq!(starts, [None, Some(SIZE / 2)]);
 }
 
 #[test]
