@@ -17,13 +17,14 @@ use auroraboot::dhcp::Policy;
 use auroraboot::dhcp::frame::{self, UdpChecksum};
 use auroraboot::dhcp::options;
 use auroraboot::dhcp::packet::Packet;
+use auroraboot::limits;
 use auroraboot::netboot::blob::Blob;
 use auroraboot::netboot::cmdline::Cmdline;
 use auroraboot::netboot::event::{self, Event};
 use auroraboot::netboot::names::Names;
 use auroraboot::netboot::served::{BootSet, Served};
 use auroraboot::sys::netlink;
-use auroraboot::sys::packet_socket::{Batch, PacketSocket};
+use auroraboot::sys::packet_socket::{BATCH, Batch, PacketSocket};
 use auroraboot::sys::testbed;
 use auroraboot::units::{Arch, MacAddr};
 use mio::unix::SourceFd;
@@ -392,6 +393,37 @@ fn a_relay_is_answered_at_its_address_with_its_option_back() {
     let last = offer.options().last().unwrap();
     assert_eq!((last.code, last.data), (82, &[1, 2, 0xab, 0xcd][..]));
     assert!(relay.take_error().unwrap().is_none());
+}
+
+#[test]
+fn bursts_longer_than_one_turn_of_the_loop_are_answered_completely() {
+    let lan = Lan::new();
+    let running = Running::start(&lan);
+    let mut card = Card::new(&lan, "eth0");
+    let burst = u32::try_from(BATCH * limits::DHCP_BATCHES_PER_TURN * 2 + 1).unwrap();
+    for xid in 0..burst {
+        card.broadcast(&discover(xid));
+    }
+    for xid in 0..burst {
+        card.wait_for_xid(xid);
+    }
+
+    let socket = lan.as_machine(|| UdpSocket::bind((CLIENT, 4011)).unwrap());
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut buffer = [0; 1500];
+    for _ in 0..=limits::PXE_MESSAGES_PER_TURN {
+        socket.send_to(&pxe_request(), (SERVER, 4011)).unwrap();
+    }
+    for _ in 0..=limits::PXE_MESSAGES_PER_TURN {
+        socket.recv_from(&mut buffer).unwrap();
+    }
+    let mut long = pxe_request();
+    long.resize(limits::PXE_MESSAGE_BYTES_MAX, options::PAD);
+    *long.iter_mut().rfind(|byte| **byte == options::END).unwrap() = options::PAD;
+    long.push(options::END);
+    socket.send_to(&long, (SERVER, 4011)).unwrap();
+    let reason = "malformed at byte 2048: the options have no end mark";
+    running.wait_for(|event| matches!(event, Event::Ignored { reason: told, .. } if told == reason));
 }
 
 #[test]
