@@ -1,5 +1,6 @@
 //! The boot loop on a LAN of network namespaces: real frames, a real DHCP server beside it.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
@@ -118,7 +119,7 @@ fn names() -> Names {
 
 /// Serves a loader of 5,000 bytes, and nothing to boot after it.
 fn options(listen: Ipv4Addr, interfaces: &[&str]) -> (BootOptions, Receiver<Event>) {
-    let (teller, events) = event::channel(1024);
+    let (teller, events) = event::channel(4096);
     let nothing = || Blob::whole(File::open("/dev/null").unwrap(), 0, "");
     let served = Served {
         names: names(),
@@ -188,7 +189,7 @@ impl Card {
         lan.as_machine(|| {
             let all = netlink::interfaces().unwrap();
             let found = all.iter().find(|found| found.name == interface).unwrap();
-            let socket = PacketSocket::open(found.index, 68, 1 << 20).unwrap();
+            let socket = PacketSocket::open(found.index, 68, 8 << 20).unwrap();
             let poll = Poll::new().unwrap();
             poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), Token(0), Interest::READABLE).unwrap();
             Self { socket, poll, mac: found.mac.unwrap() }
@@ -207,7 +208,7 @@ impl Card {
     }
 
     /// Waits for the next messages to port 68 until one satisfies the test; returns its sender and bytes.
-    fn wait_for(&mut self, wanted: impl Fn(&Packet<'_>) -> bool) -> (SocketAddrV4, Vec<u8>) {
+    fn wait_for(&mut self, mut wanted: impl FnMut(&Packet<'_>) -> bool) -> (SocketAddrV4, Vec<u8>) {
         let deadline = Instant::now() + PATIENCE;
         let (mut batch, mut events) = (Batch::default(), Events::with_capacity(1));
         loop {
@@ -404,9 +405,11 @@ fn bursts_longer_than_one_turn_of_the_loop_are_answered_completely() {
     for xid in 0..burst {
         card.broadcast(&discover(xid));
     }
-    for xid in 0..burst {
-        card.wait_for_xid(xid);
-    }
+    let mut answered = HashSet::new();
+    card.wait_for(|packet| {
+        answered.insert(packet.xid());
+        answered.len() == burst as usize
+    });
 
     let socket = lan.as_machine(|| UdpSocket::bind((CLIENT, 4011)).unwrap());
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
