@@ -55,7 +55,7 @@ pub const TFTP_RESEND_FIRST: Duration = Duration::from_secs(1);
 /// The first resend once round trips were measured is not sooner than this.
 pub const TFTP_RESEND_SOONEST: Duration = Duration::from_millis(200);
 /// Resends back off to this interval.
-pub const TFTP_RESEND_LONGEST: Duration = Duration::from_secs(4);
+pub const TFTP_RESEND_LONGEST: Duration = Duration::from_secs(2);
 /// A transfer without progress ends: later than EDK2 (6 tries of 4 s) and in time for U-Boot, which asks again every 5 s.
 pub const TFTP_GIVE_UP: Duration = Duration::from_secs(30);
 /// How long the final ACK is awaited; many clients leave it out, and the file is theirs by then.
