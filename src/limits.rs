@@ -41,9 +41,9 @@ pub const DHCP_LOOPS_MAX: usize = 4_096;
 pub const TFTP_ACTIVE_MAX: usize = 256;
 /// Requests waiting for a place; above this they are answered "busy".
 pub const TFTP_WAITING_MAX: usize = 4096;
-/// How long a request waits without being repeated: longer than the 4 s (EDK2) and 5 s (U-Boot) after which firmware
-/// repeats it, since firmware that gets an error gives up the boot.
-pub const TFTP_WAIT: Duration = Duration::from_secs(6);
+/// How long a request waits without being repeated: three times the 4 s (EDK2) and 5 s (U-Boot) after which firmware repeats
+/// it, because repetitions are lost too, and firmware that gets an error gives up the boot.
+pub const TFTP_WAIT: Duration = Duration::from_secs(16);
 /// Blocks in flight (RFC 7440), whatever the client asks; also the most that one UDP_SEGMENT send may carry.
 pub const TFTP_WINDOW_BLOCKS_MAX: u16 = 64;
 /// Bytes in flight; below the default socket send buffer (208 KiB), so that a window never waits for it.

@@ -677,9 +677,9 @@ mod tests {
         assert_eq!(t.ask(4, 5003, REQUEST), ["69 to 5003: ERROR 0 busy: too many requests wait"]);
         t.answer(5, 0, 5000, b"\0\x04\0\x01");
         assert_eq!(t.answer(6, 0, 5000, b"\0\x04\0\x02"), ["close 0", "open 0", "0 to 5001: DATA 1"]);
-        // Who stays silent for 6 s is let go.
-        assert_eq!(t.timeout(6001), ["0 to 5001: DATA 1"]);
-        assert_eq!(t.timeout(6003), ["69 to 5002: ERROR 0 busy: too many requests wait"]);
+        // Who stays silent for 16 s is let go.
+        assert_eq!(t.timeout(16_001), ["0 to 5001: DATA 1"]);
+        assert_eq!(t.timeout(16_003), ["69 to 5002: ERROR 0 busy: too many requests wait"]);
         assert_eq!(t.server.peers.len(), 1);
     }
 
