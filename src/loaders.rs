@@ -24,6 +24,12 @@ pub struct Loader {
 }
 
 impl Loader {
+    /// Whether this is a boot loader and not the notices that come with them.
+    #[must_use]
+    pub fn is_program(&self) -> bool {
+        self.file != COPYRIGHT
+    }
+
     /// The file's bytes.
     ///
     /// # Errors
@@ -48,7 +54,7 @@ pub fn notices() -> std::io::Result<String> {
         "This program carries the following boot loaders, unmodified, as Debian built them. They are separate programs that run on the\n\
          machines being booted. `apt-get source PACKAGE=VERSION` on Debian brings the exact source of each.\n\n",
     );
-    for loader in LOADERS.iter().filter(|loader| loader.file != COPYRIGHT) {
+    for loader in LOADERS.iter().filter(|loader| loader.is_program()) {
         let _ = writeln!(
             text,
             "{}\n    binary package {} {}\n    source package {} {}\n    {}\n",
@@ -62,6 +68,7 @@ pub fn notices() -> std::io::Result<String> {
     Ok(text)
 }
 
+/// Not a loader: what Debian says of the package.
 const COPYRIGHT: &str = "copyright";
 
 #[cfg(test)]
@@ -80,7 +87,7 @@ mod tests {
     #[test]
     fn the_notices_name_the_source_of_each_loader() {
         let text = notices().expect("text");
-        for loader in LOADERS.iter().filter(|loader| loader.file != COPYRIGHT) {
+        for loader in LOADERS.iter().filter(|loader| loader.is_program()) {
             assert!(text.contains(loader.file) && text.contains(loader.source_version), "{}", loader.file);
         }
         assert!(text.contains("GPL-2"), "the licence itself");

@@ -25,9 +25,11 @@ pub mod packet;
 pub mod reply;
 pub mod request;
 pub mod server;
+#[cfg(test)]
+mod testing;
 
 pub use arch::Loader;
-pub use decide::{Arrival, BootFiles, Decision, MacPrefix, Policy, Port, Reason};
+pub use decide::{Arrival, BootFiles, Decision, Machines, Policy, Port, Reason};
 pub use reply::{Destination, Reply};
 pub use request::{Client, Request};
-pub use server::Server;
+pub use server::{Outcome, Server};

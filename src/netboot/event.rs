@@ -5,6 +5,7 @@
 
 use crate::units::MacAddr;
 use std::borrow::Cow;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
@@ -22,7 +23,7 @@ pub enum Event {
     TftpSent { name: String, to: SocketAddr, bytes: u64, took: Duration },
     /// A TFTP transfer that began did not end well, or was refused.
     TftpFailed { name: String, to: SocketAddr, reason: Cow<'static, str> },
-    /// The boot script of a machine was sent (over HTTP, or over TFTP as `autoexec.ipxe`).
+    /// The boot script of a machine was sent.
     ScriptSent { mac: MacAddr, to: SocketAddr, by: Protocol },
     /// The last byte of a piece went out by HTTP.
     FileSent { mac: MacAddr, piece: Piece, to: SocketAddr, bytes: u64, took: Duration },
@@ -36,11 +37,20 @@ pub enum Event {
     Lost { events: u64 },
 }
 
-/// The protocol a boot script went out by.
+/// How a boot script went out: UEFI's iPXE asks for it by the protocol that brought iPXE itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     Tftp,
     Http,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tftp => "TFTP",
+            Self::Http => "HTTP",
+        })
+    }
 }
 
 /// A part of what a machine needs to boot.

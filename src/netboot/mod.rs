@@ -4,7 +4,11 @@
 //! [`journal`] turns that into the lines the operator reads. No sockets, no clock, no paths.
 
 pub mod blob;
+pub mod boot_dir;
 pub mod cmdline;
 pub mod event;
+pub mod journal;
 pub mod names;
+pub mod recent;
 pub mod script;
+pub mod served;

@@ -4,6 +4,7 @@
 //! again from the MAC whenever a name comes in, so every thread can map a name to its machine without shared state. It keeps
 //! casual readers away from the cloud config; a host on the LAN that forges a DISCOVER still learns the token of that MAC.
 
+use crate::dhcp::{BootFiles, Loader};
 use crate::units::MacAddr;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -91,6 +92,21 @@ impl Names {
     }
 }
 
+/// What DHCP tells machines.
+impl BootFiles for Names {
+    fn tftp_name(&self, mac: MacAddr, loader: Loader) -> String {
+        self.path(mac, loader.file_name())
+    }
+
+    fn loader_url(&self, server: Ipv4Addr, mac: MacAddr, loader: Loader) -> String {
+        self.url(server, mac, loader.file_name())
+    }
+
+    fn script_url(&self, server: Ipv4Addr, mac: MacAddr) -> String {
+        self.url(server, mac, file::SCRIPT)
+    }
+}
+
 /// The names below a token. Paths, not queries: dracut's livenet takes the URL's last part as the name of the file it saves.
 pub mod file {
     pub const SCRIPT: &str = "boot.ipxe";
@@ -159,9 +175,13 @@ mod tests {
 
     #[test]
     fn names_fit_the_128_bytes_of_a_dhcp_file_field() {
-        let longest = names().url(Ipv4Addr::new(255, 255, 255, 255), MAC, "ipxe-arm64.efi");
+        let highest = Ipv4Addr::new(255, 255, 255, 255);
+        for longest in Loader::ALL.map(|loader| names().loader_url(highest, MAC, loader)) {
+            assert!(longest.len() < 128, "{longest}");
+        }
+        let longest = names().script_url(highest, MAC);
         assert!(longest.len() < 128, "{longest}");
-        let longest_of_all = names().url(Ipv4Addr::new(255, 255, 255, 255), MAC, file::ROOTFS);
+        let longest_of_all = names().url(highest, MAC, file::ROOTFS);
         assert!(longest_of_all.len() <= crate::limits::URL_BYTES_MAX, "{longest_of_all}");
         assert!(longest.starts_with("http://255.255.255.255:8090/525400123456-"));
     }

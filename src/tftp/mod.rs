@@ -12,7 +12,7 @@ mod server;
 mod transfer;
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
 pub use server::{Arrival, Capacity, Event, Output, Refusal, Server, TransferId};
@@ -24,8 +24,8 @@ pub type Content = Arc<dyn Source>;
 /// Which names are served to whom.
 pub trait Files: Send + Sync {
     /// The content under a cleaned name: no leading slash, `/` between parts, no `.` or `..` parts, no control
-    /// characters; in the case that the client used.
-    fn open(&self, from: SocketAddrV4, name: &str) -> Option<Content>;
+    /// characters; in the case that the client used. `server` is our address at which the request came in.
+    fn open(&self, from: SocketAddrV4, server: Ipv4Addr, name: &str) -> Option<Content>;
 }
 
 impl Source for Arc<[u8]> {

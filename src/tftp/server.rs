@@ -328,7 +328,7 @@ impl Server {
             BadName::Climbs => Refusal::Climbs,
             BadName::Unreadable => Refusal::BadName,
         })?;
-        let content = self.files.open(arrival.from, &name).ok_or(Refusal::NotFound)?;
+        let content = self.files.open(arrival.from, arrival.local, &name).ok_or(Refusal::NotFound)?;
         let ask = Ask {
             name,
             request: bytes.into(),
