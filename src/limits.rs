@@ -188,7 +188,7 @@ pub const TFTP_WINDOW_BLOCKS_MAX: u16 = 64;
 pub const TFTP_WINDOW_BYTES_MAX: usize = 128 << 10;
 /// Bytes of one send; UDP over IPv4 carries at most 65,507.
 pub const TFTP_BURST_BYTES_MAX: usize = 65_507;
-/// The first resend without a measured round trip, and the longest afterwards.
+/// The first resend without a measured round trip, and the longest first one after it.
 pub const TFTP_RESEND_FIRST: Duration = Duration::from_secs(1);
 /// The first resend once round trips were measured is not sooner than this.
 pub const TFTP_RESEND_SOONEST: Duration = Duration::from_millis(200);
@@ -198,8 +198,9 @@ pub const TFTP_RESEND_LONGEST: Duration = Duration::from_secs(2);
 pub const TFTP_GIVE_UP: Duration = Duration::from_secs(30);
 /// How long the final ACK is awaited; many clients leave it out, and the file is theirs by then.
 pub const TFTP_GIVE_UP_FINAL: Duration = Duration::from_secs(10);
-/// Error replies to requests per second, and in one burst (a Raspberry Pi asks for a dozen files that do not exist).
+/// Error replies to requests per second, since anyone can have one sent to a forged address.
 pub const TFTP_ERRORS_PER_SECOND: u32 = 500;
+/// Error replies in one burst: a Raspberry Pi asks for a dozen files that do not exist, and there may be a room of them.
 pub const TFTP_ERRORS_BURST: u32 = 1000;
 /// Requests read in one turn of the loop, so that a flood of them cannot delay an OFFER.
 pub const TFTP_REQUESTS_PER_TURN: usize = 64;

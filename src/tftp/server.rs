@@ -507,7 +507,7 @@ mod tests {
     struct Shelf;
 
     impl Files for Shelf {
-        fn open(&self, _from: SocketAddrV4, name: &str) -> Option<Content> {
+        fn open(&self, _from: SocketAddrV4, _server: Ipv4Addr, name: &str) -> Option<Content> {
             let bytes: Arc<[u8]> = vec![7; 1000].into();
             (name == "dir/loader" || name == "other").then(|| Arc::new(bytes) as Content)
         }

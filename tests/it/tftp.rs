@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use auroraboot::daemon::tftp_io::TftpIo;
-use auroraboot::tftp::{Content, Event, Files};
+use auroraboot::tftp::{Content, Event, Files, Refusal};
 
 const LISTENER: usize = 10;
 

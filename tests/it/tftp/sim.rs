@@ -15,7 +15,7 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 struct OneFile(Arc<[u8]>);
 
 impl Files for OneFile {
-    fn open(&self, _from: SocketAddrV4, _name: &str) -> Option<Content> {
+    fn open(&self, _from: SocketAddrV4, _server: Ipv4Addr, _name: &str) -> Option<Content> {
         Some(Arc::new(Arc::clone(&self.0)))
     }
 }
@@ -121,11 +121,14 @@ struct Faults {
 
 const NO_FAULTS: Faults = Faults { lost: 0, doubled: 0, late: 0 };
 
+/// When it arrives (ms), a number that keeps the order of equal times, where to, bytes.
+type Packet = (u64, u64, To, Vec<u8>);
+
 struct Network {
     at_ms: u64,
     faults: Faults,
     random: u64,
-    packets: BinaryHeap<Reverse<(u64, u64, To, Vec<u8>)>>,
+    packets: BinaryHeap<Reverse<Packet>>,
     /// How many were handed over, before any loss.
     sent: u64,
 }
