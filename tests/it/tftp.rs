@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use auroraboot::daemon::tftp_io::TftpIo;
-use auroraboot::tftp::{Content, Event, Files, Refusal};
+use auroraboot::tftp::{Content, Event, Files};
 
 const LISTENER: usize = 10;
 
