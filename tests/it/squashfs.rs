@@ -7,7 +7,7 @@ mod sample;
 
 use auroraboot::limits;
 use auroraboot::squashfs::{Compression, Device, Error, Extent, Options, Output, Writer};
-use judge::judge;
+use judge::{judge, judge_mounted, listed_names};
 use sample::{Body, Random, Sample, TempDir, noise, options};
 use std::fs::File;
 use std::io::{self, Read};
@@ -117,7 +117,10 @@ fn seventy_thousand_names_in_one_directory() {
     sample.link(big, b"z2", last);
     sample.link(big, b"z3", first);
     let image = sample.write(options(ZSTD, 1 << 20, 2));
-    judge(&sample, &image);
+    assert_eq!(listed_names(&image), 70_005);
+    if !judge_mounted(&sample, &image) {
+        judge(&sample, &image);
+    }
 }
 
 #[test]
