@@ -11,7 +11,7 @@
 //!
 //! # Who may import whom
 //! ```text
-//! units limits
+//! units limits loaders
 //!   ▲ dhcp tftp http squashfs rootfs config     cores and writers: no sockets, paths, clock or thread of their own*
 //!     ▲ netboot media                           what is served to whom; image → boot set
 //!       ▲ sys source                            the only unsafe; the only user of the network client
@@ -37,6 +37,7 @@ pub mod daemon;
 pub mod dhcp;
 pub mod http;
 pub mod limits;
+pub mod loaders;
 pub mod media;
 pub mod netboot;
 pub mod rootfs;

@@ -10,12 +10,122 @@ use std::time::Duration;
 /// A cloud config above this is refused; Kairos nodes skip files above about 1 MiB.
 pub const CLOUD_CONFIG_BYTES_MAX: usize = 8 << 20;
 
+/// A cloud config above this gets a warning, and no look at what it says: kairos-agent skips larger files.
+pub const CLOUD_CONFIG_BYTES_WARN: usize = 1 << 20;
+
+/// A configuration file above this is refused.
+pub const CONFIG_FILE_BYTES_MAX: usize = 1 << 20;
+
+/// Parts of a dotted `--set` key; the tree that is made of them is walked by recursion.
+pub const KEY_PARTS_MAX: usize = 32;
+
+/// `[[ if ]]` within `[[ if ]]` of a template.
+pub const TEMPLATE_IFS_NESTED_MAX: usize = 32;
+
+/// Filters behind one key of a template.
+pub const TEMPLATE_FILTERS_MAX: usize = 16;
+
 // ── source ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// How long a TCP and TLS connection to a registry may take.
+/// How long a TCP and TLS connection to a registry (or the proxy before it) may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long DNS may take to answer; musl's resolver alone would wait 5 s for each of its attempts.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a server may take from the request to the end of its response head.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a body may stall: the wait for any one read, not for the whole.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Attempts at one request before a fault that may pass counts as lasting.
+pub const ATTEMPTS_MAX: u32 = 5;
+
+/// The wait before the second attempt; it doubles with each further one.
+pub const RETRY_WAIT: Duration = Duration::from_millis(500);
+
+/// The longest wait between two attempts, whatever `Retry-After` asks for.
+pub const RETRY_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// A download that gained this much since its last fault starts counting attempts anew.
+pub const RETRY_PROGRESS_BYTES: u64 = 1 << 20;
+
+/// Redirects followed for one request.
+pub const REDIRECTS_MAX: u32 = 10;
+
+/// A response head above this is refused.
+pub const RESPONSE_HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// An index, manifest or image configuration above this is refused (registries accept 4 MiB).
+pub const MANIFEST_BYTES_MAX: u64 = 4 << 20;
+
+/// Layers of one image; Docker itself stops at 127.
+pub const LAYERS_MAX: usize = 512;
+
+/// A layer's descriptor that promises more than this is refused.
+pub const LAYER_BYTES_MAX: u64 = 64 << 30;
+
+/// What a token server may answer.
+pub const TOKEN_BYTES_MAX: u64 = 1 << 20;
+
+/// A token without a lifetime lives this long (Docker's token specification).
+pub const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
+
+/// A credentials file, or the answer of a credential helper, above this is refused.
+pub const CREDENTIALS_BYTES_MAX: u64 = 1 << 20;
+
+/// How long a credential helper may run; some ask a key ring that asks a person.
+pub const CREDENTIAL_HELPER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Layers downloading at the same time.
+pub const DOWNLOADS_AT_ONCE: usize = 4;
+
+/// The buffer of each download, and of hashing what is on disk already.
+pub const BLOB_BUFFER_BYTES: usize = 128 << 10;
+
+/// How often a progress line is redrawn on a terminal.
+pub const PROGRESS_REDRAW: Duration = Duration::from_millis(200);
+
+/// How often a progress line is logged where there is no terminal.
+pub const PROGRESS_LOG: Duration = Duration::from_secs(10);
+
 // ── rootfs ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Extension headers (PAX records, GNU long names) in front of one tar entry, all together.
+pub const TAR_EXTENSION_BYTES_MAX: u64 = 1 << 20;
+
+/// Pieces of data in one sparse file.
+pub const TAR_SPARSE_PIECES_MAX: usize = 1 << 18;
+
+/// A path, a link target (Linux `PATH_MAX`).
+pub const PATH_BYTES_MAX: usize = 4096;
+
+/// One component of a path (Linux `NAME_MAX`).
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// Entries of all layers of an image together, and different paths in them; about 100 bytes of memory each.
+/// A full desktop has 0.5 M.
+pub const TREE_ENTRIES_MAX: usize = 4_000_000;
+
+/// Names and link targets of all entries of an image together.
+pub const TREE_NAME_BYTES_MAX: usize = 256 << 20;
+
+/// Extended attributes of all entries of an image together; equal sets are stored once.
+pub const TREE_XATTR_BYTES_MAX: usize = 16 << 20;
+
+/// File data of all layers of an image together, unpacked: what a decompression bomb runs into.
+/// Nodes keep the compressed image in RAM, so real ones are far below.
+pub const IMAGE_BYTES_MAX: u64 = 64 << 30;
+
+/// Window a zstd layer may ask for, as a power of two: 128 MiB is what the `zstd` tool accepts unasked.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+
+/// Symbolic links followed for one path (containerd's own bound; Linux stops at 40).
+pub const SYMLINKS_FOLLOWED_MAX: usize = 255;
+
+/// Path components looked up for one image: symbolic links can make each lookup long. A 100,000-file image needs 1 M.
+pub const PATH_STEPS_MAX: u64 = 1 << 28;
 
 // ── squashfs ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -43,12 +153,130 @@ pub const SQUASHFS_XATTRS_BYTES_MAX: usize = 64 << 20;
 
 // ── media ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/// A file of the image that is read as text: release files, the kernel's configuration (0.3 MB in Debian).
+pub const IMAGE_TEXT_BYTES_MAX: u64 = 4 << 20;
+
+/// The stamp beside a boot set; 1,024 layers take 80 kB.
+pub const STAMP_BYTES_MAX: u64 = 1 << 20;
+
 // ── dhcp ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// How long a DHCP message that comes in on a second interface counts as a copy of the first.
+pub const DHCP_COPY_WINDOW: Duration = Duration::from_millis(500);
+/// Messages remembered to know copies by; more than arrive within the window at the rate the server is built for.
+pub const DHCP_SEEN_MAX: usize = 8_192;
+/// Times a machine is given our iPXE because its own is too poor, within [`DHCP_LOOP_WINDOW`], before it is left alone.
+pub const DHCP_LOOP_TRIES: u32 = 2;
+/// See [`DHCP_LOOP_TRIES`].
+pub const DHCP_LOOP_WINDOW: Duration = Duration::from_secs(60);
+/// Machines watched for such a loop.
+pub const DHCP_LOOPS_MAX: usize = 4_096;
 
 // ── tftp ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/// Transfers in progress at once; further ones wait. Each holds one socket. 256 lock-step transfers fill a 1 GbE link
+/// (5 MB/s each at a round trip of 0.3 ms), so more would only make each other time out.
+pub const TFTP_ACTIVE_MAX: usize = 256;
+/// Requests waiting for a place; above this they are answered "busy".
+pub const TFTP_WAITING_MAX: usize = 4096;
+/// How long a request waits without being repeated: longer than the 4 s (EDK2) and 5 s (U-Boot) after which firmware
+/// repeats it, since firmware that gets an error gives up the boot.
+pub const TFTP_WAIT: Duration = Duration::from_secs(6);
+/// Blocks in flight (RFC 7440), whatever the client asks; also the most that one UDP_SEGMENT send may carry.
+pub const TFTP_WINDOW_BLOCKS_MAX: u16 = 64;
+/// Bytes in flight; below the default socket send buffer (208 KiB), so that a window never waits for it.
+pub const TFTP_WINDOW_BYTES_MAX: usize = 128 << 10;
+/// Bytes of one send; UDP over IPv4 carries at most 65,507.
+pub const TFTP_BURST_BYTES_MAX: usize = 65_507;
+/// The first resend without a measured round trip, and the longest afterwards.
+pub const TFTP_RESEND_FIRST: Duration = Duration::from_secs(1);
+/// The first resend once round trips were measured is not sooner than this.
+pub const TFTP_RESEND_SOONEST: Duration = Duration::from_millis(200);
+/// Resends back off to this interval.
+pub const TFTP_RESEND_LONGEST: Duration = Duration::from_secs(4);
+/// A transfer without progress ends: later than EDK2 (6 tries of 4 s) and in time for U-Boot, which asks again every 5 s.
+pub const TFTP_GIVE_UP: Duration = Duration::from_secs(30);
+/// How long the final ACK is awaited; many clients leave it out, and the file is theirs by then.
+pub const TFTP_GIVE_UP_FINAL: Duration = Duration::from_secs(10);
+/// Error replies to requests per second, and in one burst (a Raspberry Pi asks for a dozen files that do not exist).
+pub const TFTP_ERRORS_PER_SECOND: u32 = 500;
+pub const TFTP_ERRORS_BURST: u32 = 1000;
+/// Requests read in one turn of the loop, so that a flood of them cannot delay an OFFER.
+pub const TFTP_REQUESTS_PER_TURN: usize = 64;
+/// A longer request is refused; real ones stay below 200 bytes.
+pub const TFTP_REQUEST_BYTES_MAX: usize = 1024;
+/// Events kept until they are polled; above this, refusals are counted but not told one by one.
+pub const TFTP_EVENTS_MAX: usize = 1024;
+
 // ── http ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// A longer request head is answered with 431. Firmware sends 150 bytes, browsers 1 to 2 KiB.
+pub const HTTP_HEAD_BYTES_MAX: usize = 8 << 10;
+
+/// More header fields than this are answered with 431.
+pub const HTTP_HEADERS_MAX: usize = 64;
+
+/// Connections at once; when they are all taken, the one that has waited longest for a request makes room.
+pub const HTTP_CONNECTIONS_MAX: usize = 4096;
+
+/// From the first byte of a request to the last of its head.
+pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Between two requests on one connection. iPXE keeps connections in a pool while it works on something else.
+pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Without the client taking a single byte. Above TCP's first resends (1, 2, 4 … s), so that a link that comes back is used.
+pub const HTTP_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// After the last response, for the client to close its side.
+pub const HTTP_LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
 // ── netboot ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/// Events that may wait for the journal; about 100 bytes each.
+pub const EVENTS_WAITING_MAX: usize = 4096;
+
+/// A kernel command line with everything in it: `COMMAND_LINE_SIZE` is 2048 on x86 and arm64, one of them a NUL.
+pub const CMDLINE_BYTES_MAX: usize = 2047;
+
+/// Room that is kept for each URL in the command line.
+pub const URL_BYTES_MAX: usize = 96;
+
+/// Machines whose progress and address are remembered; the longest unseen are forgotten.
+pub const MACHINES_MAX: usize = 4096;
+
+/// How long an OFFER, or the address of a machine, counts as its own. Firmware comes back within seconds; DHCP servers do not give
+/// an address to another machine that soon.
+pub const MACHINE_ADDRESS_AGE_MAX: Duration = Duration::from_secs(600);
+
+/// A machine that was not heard of for so long begins anew in the log.
+pub const BOOT_AGE_MAX: Duration = Duration::from_secs(3600);
+
+/// The same complaint about the same machine is one line, and one more with a count at the end of each such interval.
+pub const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Complaints that are told apart; about 200 bytes each.
+pub const COMPLAINTS_MAX: usize = 1024;
+
+/// More lines than this in one second are counted instead of written. A room of 100 machines that are switched on together makes 500.
+pub const LOG_LINES_PER_SECOND_MAX: u32 = 1000;
+
 // ── daemon ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Receive buffer of each packet socket: thousands of DISCOVERs, when a rack gets its power back while we look elsewhere.
+pub const PACKET_RECEIVE_BUFFER_BYTES: usize = 8 << 20;
+/// Events taken from the kernel per turn of a loop.
+pub const POLL_EVENTS: usize = 256;
+/// Batches of DHCP messages read per interface before the loop looks after its transfers again.
+pub const DHCP_BATCHES_PER_TURN: usize = 8;
+/// Messages read from port 4011 per turn of the loop.
+pub const PXE_MESSAGES_PER_TURN: usize = 64;
+/// The longest DHCP message read on port 4011; longer ones are cut, and so malformed.
+pub const PXE_MESSAGE_BYTES_MAX: usize = 2048;
+/// How long changes of the interfaces are collected before all are looked at anew.
+pub const INTERFACE_SETTLE: Duration = Duration::from_millis(50);
+/// When to try again an interface that could not be opened.
+pub const INTERFACE_RETRY: Duration = Duration::from_secs(2);
+
+/// The secret behind the machines' tokens.
+pub const STATE_SECRET_BYTES: usize = 32;

@@ -1,8 +1,49 @@
 //! `auroraboot`: flags → configuration → run → exit code.
 
+use auroraboot::config::cli::{self, Command};
+use auroraboot::daemon::{log, run};
+use auroraboot::loaders;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc; // musl's own is 2.7 to 7.6 times slower (measured)
 
-fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+/// The work failed.
+const FAILED: u8 = 1;
+/// The command line or the configuration is wrong; nothing was begun.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os().skip(1)) {
+        Err(error) => fail(&error, USAGE),
+        Ok(Command::Help) => print(&cli::help()),
+        Ok(Command::Version) => print(&format!("auroraboot {}\n", env!("CARGO_PKG_VERSION"))),
+        Ok(Command::Licenses) => match loaders::notices() {
+            Ok(text) => print(&text),
+            Err(error) => fail(&error, FAILED),
+        },
+        Ok(Command::Run(args)) => {
+            log::init(args.debug);
+            match run::run(&args) {
+                Ok(report) => print(&report),
+                Err(error) if error.is_usage() => fail(&error, USAGE),
+                Err(error) => fail(&error, FAILED),
+            }
+        }
+    }
+}
+
+/// Text on stdout. A reader that left early, as `| head` does, is no failure.
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(&error, FAILED),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn fail(error: &dyn Display, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "auroraboot: {error}");
+    ExitCode::from(code)
 }

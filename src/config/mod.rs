@@ -1,1 +1,243 @@
 //! Flags, file, --set and cloud config, resolved to one Config.
+//!
+//! ```text
+//!  defaults ◂ file ◂ --set ─▶ Settings ─▶ Config          every value knows its Origin
+//!  values:  ◂        --set ─▶ Data ─▶ template ─▶ CloudConfig ◂── --cloud-config, else the file's cloud_config
+//! ```
+//! Nothing here reads a file or the network itself: [`load`] asks its [`Inputs`]. The cloud config stays the bytes it is; only
+//! placeholders of the template are replaced in it.
+
+pub mod cli;
+mod cloud;
+mod error;
+mod file;
+mod keys;
+mod machines;
+mod mask;
+mod node;
+mod origin;
+mod report;
+mod resolve;
+mod set;
+mod suggest;
+mod survey;
+mod template;
+mod warning;
+mod yaml;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+pub use cli::{Args, Command, UsageError};
+pub use cloud::CloudConfig;
+pub use error::ConfigError;
+pub use machines::{MacPrefix, MachineFilter, Refused};
+pub use mask::mask_urls;
+pub use origin::{Origin, Setting};
+pub use report::report;
+pub use template::TemplateError;
+pub use warning::Warning;
+
+use crate::limits::CONFIG_FILE_BYTES_MAX;
+use crate::units::Arch;
+use cloud::Location;
+use node::Node;
+use resolve::Settings;
+
+/// What the configuration is read through. Implementations stop reading above
+/// [`CLOUD_CONFIG_BYTES_MAX`](crate::limits::CLOUD_CONFIG_BYTES_MAX) + 1 bytes; [`load`] refuses what is longer.
+pub trait Inputs {
+    /// The content of a file.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn read_file(&mut self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// The body of an http(s) URL, trusting the certificate authorities of `ca_file` as well.
+    ///
+    /// # Errors
+    /// One line for the operator.
+    fn fetch_url(&mut self, url: &str, ca_file: Option<&Path>) -> Result<Vec<u8>, String>;
+
+    /// Standard input to its end.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn read_stdin(&mut self) -> io::Result<Vec<u8>>;
+}
+
+/// The whole configuration: every key has a value, and every value knows where it came from.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The image as it was named, with its prefix. When set, the release is ignored; see [`Config::image`].
+    pub container_image: Setting<Option<String>>,
+    pub release: Release,
+    /// The architecture to take out of a multi-architecture image.
+    pub arch: Setting<Arch>,
+    pub state_dir: Setting<PathBuf>,
+    /// Empty: every suitable one.
+    pub interfaces: Setting<Vec<String>>,
+    /// Unspecified: every address of the interfaces.
+    pub netboot_listen_addr: Setting<Ipv4Addr>,
+    pub netboot_http_port: Setting<u16>,
+    /// The kernel command line that replaces ours.
+    pub netboot_cmdline: Setting<Option<String>>,
+    /// `netboot.allow` and `netboot.deny`.
+    pub machines: MachineFilter,
+    /// Where ISOs are served.
+    pub listen_addr: Setting<SocketAddr>,
+    pub disable_netboot: Setting<bool>,
+    pub disable_http_server: Setting<bool>,
+    pub disable_iso: Setting<bool>,
+    pub allow_insecure_registries: Setting<bool>,
+    /// PEM file of certificate authorities to trust besides the built-in ones.
+    pub ca_file: Setting<Option<PathBuf>>,
+    /// Boot loaders to use instead of the embedded ones.
+    pub loaders_dir: Setting<Option<PathBuf>>,
+    /// Rendered; `None` when nobody named one.
+    pub cloud_config: Option<CloudConfig>,
+    /// What the cloud config's template could use.
+    pub data: Data,
+}
+
+/// The keys that name a release on GitHub.
+#[derive(Debug, Clone)]
+pub struct Release {
+    pub repository: Setting<Option<String>>,
+    pub release_version: Setting<Option<String>>,
+    pub artifact_version: Setting<Option<String>>,
+    pub flavor: Setting<Option<String>>,
+    pub flavor_release: Setting<Option<String>>,
+    pub variant: Setting<Option<String>>,
+    pub model: Setting<Option<String>>,
+    pub platform: Setting<Option<String>>,
+}
+
+/// What is booted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Image<'a> {
+    /// A container image, as it was named.
+    Container(&'a str),
+    /// A release; these four are always set, see [`Config::release`] for the others.
+    Release { repository: &'a str, release_version: &'a str, artifact_version: &'a str, flavor: &'a str },
+}
+
+/// The data of the cloud config's template: `--set` over the file's `values:`.
+#[derive(Debug, Clone, Default)]
+pub struct Data {
+    pub(crate) tree: Node,
+    /// Keys that `--set` gave and that are no settings.
+    pub(crate) from_set: BTreeSet<String>,
+    /// Where `values:` stands.
+    pub(crate) values_origin: Option<Origin>,
+}
+
+impl Config {
+    /// What is booted: the container image when there is one, else the release.
+    ///
+    /// # Errors
+    /// Neither is there, or a release with parts missing.
+    pub fn image(&self) -> Result<Image<'_>, ConfigError> {
+        if let Some(image) = self.container_image.as_deref() {
+            return Ok(Image::Container(image));
+        }
+        let release = &self.release;
+        let parts = [
+            ("repository", &release.repository),
+            ("release_version", &release.release_version),
+            ("artifact_version", &release.artifact_version),
+            ("flavor", &release.flavor),
+        ];
+        let values = parts.map(|(_, part)| part.as_deref());
+        if let [Some(repository), Some(release_version), Some(artifact_version), Some(flavor)] = values {
+            return Ok(Image::Release { repository, release_version, artifact_version, flavor });
+        }
+        if values.iter().all(Option::is_none) {
+            return Err(ConfigError::NoSource);
+        }
+        let missing: Vec<&str> = parts.iter().filter(|(_, part)| part.is_none()).map(|(name, _)| *name).collect();
+        Err(ConfigError::ReleaseIncomplete { missing: missing.join(", ") })
+    }
+}
+
+/// Resolves the command line to the configuration, and what the operator should know before it runs.
+///
+/// # Errors
+/// [`ConfigError`]: the first thing that is wrong, in one line. Always exit code 2.
+pub fn load(args: &Args, inputs: &mut dyn Inputs) -> Result<(Config, Vec<Warning>), ConfigError> {
+    let assignments = set::parse(&args.set)?;
+    let file = read_file(args, &assignments, inputs)?;
+    let mut warnings = Vec::new();
+
+    let mut settings = Settings::default();
+    let mut data = Data::default();
+    if let Some(Setting { value, origin }) = file.values {
+        data.tree = value;
+        data.values_origin = Some(origin);
+    }
+    for (key, setting) in file.settings {
+        if keys::find(key).is_some_and(|key| !key.is_supported()) {
+            warnings.push(Warning::NotSupported { key: key.to_owned(), origin: setting.origin });
+        } else {
+            settings.set(key, setting);
+        }
+    }
+    for (key, value) in assignments {
+        data.tree.insert(key.split('.'), &value);
+        match keys::find(&key) {
+            Some(known) if known.is_supported() => {
+                settings.set(known.name, Setting { value: Node::Text(value), origin: Origin::Set });
+            }
+            Some(_) => warnings.push(Warning::NotSupported { key, origin: Origin::Set }),
+            None => {
+                data.from_set.insert(key);
+            }
+        }
+    }
+
+    let cloud_config = settings.cloud_config()?;
+    let mut config = settings.resolve()?;
+    config.data = data;
+    config.image()?;
+    config.cloud_config = cloud::load(args, cloud_config, &config, inputs, &mut warnings)?;
+    Ok((config, warnings))
+}
+
+fn read_file(
+    args: &Args,
+    assignments: &BTreeMap<String, String>,
+    inputs: &mut dyn Inputs,
+) -> Result<file::File, ConfigError> {
+    const WHAT: &str = "configuration file";
+    let Some(named) = args.config.as_deref() else { return Ok(file::File::default()) };
+    let location = Location::parse(named, WHAT)?;
+    if location == Location::Stdin && args.cloud_config.as_deref() == Some("-") {
+        return Err(ConfigError::StdinTwice);
+    }
+    let ca_file = assignments.get("ca_file").map(Path::new);
+    let bytes = location.read(WHAT, CONFIG_FILE_BYTES_MAX, ca_file, inputs).map_err(|error| match error {
+        ConfigError::Read { what, name, reason } => {
+            let hint = hint(&location).unwrap_or_default();
+            ConfigError::Read { what, name, reason: reason + &hint }
+        }
+        other => other,
+    })?;
+    file::parse(&bytes, &location.to_string())
+}
+
+/// What was probably meant by a configuration file that cannot be read.
+fn hint(location: &Location) -> Option<String> {
+    let Location::Path(path) = location else { return None };
+    let (first, is_yaml) = (path.split('/').next()?, path.ends_with(".yaml") || path.ends_with(".yml"));
+    if first.contains('=') {
+        Some(format!("; did you mean --set {location}?"))
+    } else if path.contains(':') && !is_yaml {
+        Some(format!("; did you mean --set container_image={location}?"))
+    } else if !path.contains(['.', '/']) {
+        Some(" (and no commands; `auroraboot --help` says what there is)".to_owned())
+    } else {
+        None
+    }
+}

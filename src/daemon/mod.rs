@@ -1,1 +1,15 @@
 //! Sockets, threads and the clock.
+
+pub mod boot;
+pub mod boot_files;
+pub mod dhcp_io;
+pub mod fetch;
+pub mod http;
+pub mod inputs;
+pub mod interfaces;
+pub mod log;
+pub mod run;
+pub mod serve;
+pub mod state;
+pub mod stop;
+pub mod tftp_io;

@@ -1,1 +1,32 @@
 //! Where images come from: OCI registries.
+//!
+//! ```text
+//! Reference ─▶ registry::resolve ─▶ ImageManifest ─▶ pull::fetch ─▶ Layers ─▶ LayerReader (compressed bytes)
+//!                │ auth, credentials, manifest        │ cache        (readable while they still arrive)
+//!                └────────────── client (ureq) ───────┘
+//! ```
+//! A layer is read while it downloads, but its last byte is given out only when the sha256 of the whole has been
+//! verified: a reader that saw the end saw what the manifest names.
+
+pub mod auth;
+pub mod blob;
+pub mod cache;
+pub mod client;
+pub mod credentials;
+mod download;
+pub mod manifest;
+pub mod progress;
+pub mod proxy;
+pub mod pull;
+pub mod reference;
+pub mod registry;
+pub mod retry;
+pub mod url;
+
+pub use blob::LayerReader;
+pub use cache::BlobCache;
+pub use client::{Client, Settings};
+pub use manifest::{Compression, ImageManifest, Layer};
+pub use pull::{Layers, Transferred, fetch};
+pub use reference::Reference;
+pub use registry::{Registry, resolve};

@@ -1,0 +1,122 @@
+//! One run of the program, from arguments to the last machine served.
+
+use crate::config::{self, Args, Config, ConfigError, Image, mask_urls};
+use crate::daemon::fetch::{self, FetchError};
+use crate::daemon::inputs::HostInputs;
+use crate::daemon::serve::{self, ServeError, Servers};
+use crate::daemon::state::{StateDir, StateError};
+use crate::daemon::stop::Stop;
+use crate::media::BootSet;
+use crate::netboot::names::Names;
+use crate::sys::user::effective_user;
+use crate::units::ByteSize;
+use std::fmt::Write;
+use std::io;
+
+/// Why a run ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error("releases cannot be fetched yet; name a container image: --set container_image=IMAGE")]
+    Release,
+    #[error("cannot wait for signals")]
+    Signals(#[source] io::Error),
+}
+
+impl RunError {
+    /// Whether the command line or the configuration is to blame, before anything was begun.
+    #[must_use]
+    pub const fn is_usage(&self) -> bool {
+        matches!(self, Self::Config(_))
+    }
+}
+
+/// Does what the arguments ask for. What it returns belongs on stdout.
+///
+/// # Errors
+/// [`RunError`], for one line on stderr.
+pub fn run(args: &Args) -> Result<String, RunError> {
+    let (config, warnings) = config::load(args, &mut HostInputs)?;
+    if args.dry_run {
+        return Ok(config::report(&config, &warnings));
+    }
+    let Image::Container(image) = config.image()? else { return Err(RunError::Release) };
+    for warning in &warnings {
+        log::warn!("{warning}");
+    }
+    let stop = Stop::on_signals().map_err(RunError::Signals)?;
+    let state = StateDir::open(&config.state_dir, effective_user())?;
+    let names = Names::new(state.secret()?, *config.netboot_http_port);
+    if !*config.disable_netboot {
+        serve::rehearse(&config, &names)?;
+    }
+    let set = fetch::boot_set(image, &config, &state, &stop)?;
+    for warning in &set.warnings {
+        log::warn!("{warning}");
+    }
+    if *config.disable_netboot {
+        return Ok(files(&set));
+    }
+    let servers = Servers::bind(&config, names, serve::boot_set(&config, &set)?)?;
+    for line in summary(&config, image, &set, &servers) {
+        log::info!("{line}");
+    }
+    servers.run(&stop)?;
+    log::info!("Stopped");
+    Ok(String::new())
+}
+
+/// What was made, for a run that serves nobody.
+fn files(set: &BootSet) -> String {
+    let mut text = String::new();
+    for (what, artifact) in [("kernel", &set.kernel), ("initrd", &set.initrd), ("squashfs", &set.squashfs)] {
+        let _ = writeln!(text, "{what:9} {:>9}  {}", ByteSize(artifact.size).to_string(), artifact.path.display());
+    }
+    text
+}
+
+/// What the operator wants to know before the first machine is switched on.
+fn summary(config: &Config, image: &str, set: &BootSet, servers: &Servers) -> Vec<String> {
+    let interfaces = servers.summary();
+    let mut lines = vec![format!(
+        "Serving on {interfaces}: udp 67 (beside the DHCP server), 4011, 69; http {}",
+        *config.netboot_http_port
+    )];
+    if !interfaces.skipped.is_empty() {
+        lines.push(format!("Not serving on {}", interfaces.skipped));
+    }
+    let named = set.facts.name.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
+    let kernel = set.facts.kernel_version.as_deref().unwrap_or("of unknown version");
+    lines.push(format!("Image {}{named} for {}, kernel {kernel}", mask_urls(image), *config.arch));
+    lines.push(format!(
+        "Each machine fetches {} kernel, {} initrd, {} root file system, and needs {} of memory",
+        ByteSize(set.kernel.size),
+        ByteSize(set.initrd.size),
+        ByteSize(set.squashfs.size),
+        ByteSize(memory_needed(set)),
+    ));
+    if let Some(cloud) = &config.cloud_config {
+        let does = cloud.summary().map(|does| format!(": {does}")).unwrap_or_default();
+        lines.push(format!("Cloud config {}{does}", cloud.name()));
+    }
+    if memory_needed(set) > COMMON_MEMORY_BYTES {
+        lines.push("Warning: machines with less memory than that will fail while they load the image".to_owned());
+    }
+    lines.push("Ready: switch on machines that boot from the network; Ctrl-C ends".to_owned());
+    lines
+}
+
+/// Bytes of memory of a machine that boots the image: dracut keeps the squashfs in a tmpfs of half the memory, beside the unpacked initrd.
+fn memory_needed(set: &BootSet) -> u64 {
+    2 * (set.squashfs.size + set.initrd.size) + (3 << 29)
+}
+
+/// Machines with less memory than this are common enough for a warning.
+const COMMON_MEMORY_BYTES: u64 = 8 << 30;

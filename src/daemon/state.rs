@@ -1,0 +1,159 @@
+//! The state directory: private, one run at a time, and the secret behind the tokens.
+
+use crate::limits::STATE_SECRET_BYTES;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Why a state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error("state_dir {path} cannot be made: {error}; name another with --set state_dir=PATH")]
+    Make { path: PathBuf, error: io::Error },
+    #[error("state_dir {path} is not a directory; name another with --set state_dir=PATH")]
+    NotADirectory { path: PathBuf },
+    #[error(
+        "state_dir {path} belongs to user {owner}, not to this one ({user}): whoever owns it could swap what machines boot; \
+         name another with --set state_dir=PATH"
+    )]
+    Foreign { path: PathBuf, owner: u32, user: u32 },
+    #[error(
+        "state_dir {path} is in use by another auroraboot; end that one, or name another with --set state_dir=PATH"
+    )]
+    InUse { path: PathBuf },
+    #[error("cannot use {path}: {error}")]
+    File { path: PathBuf, error: io::Error },
+}
+
+/// An opened state directory; the lock on it goes when this is dropped.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl StateDir {
+    /// Makes `path` if there is none (mode 0700), refuses one that somebody else owns, and takes its lock.
+    ///
+    /// # Errors
+    /// [`StateError`] says what to do in each case.
+    pub fn open(path: &Path, user: u32) -> Result<Self, StateError> {
+        let owned = || path.to_owned();
+        let builder = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        builder.map_err(|error| StateError::Make { path: owned(), error })?;
+        // Not followed through a link: /tmp/auroraboot may be a trap laid by another user of the host.
+        let metadata = fs::symlink_metadata(path).map_err(|error| StateError::Make { path: owned(), error })?;
+        if !metadata.is_dir() {
+            return Err(StateError::NotADirectory { path: owned() });
+        }
+        if metadata.uid() != user {
+            return Err(StateError::Foreign { path: owned(), owner: metadata.uid(), user });
+        }
+        let file = |error| StateError::File { path: owned(), error };
+        if metadata.permissions().mode() & 0o077 != 0 {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(file)?;
+        }
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path.join("lock"))
+            .map_err(file)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(StateError::InUse { path: owned() }),
+            Err(TryLockError::Error(error)) => Err(file(error)),
+        }
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The secret that the machines' tokens derive from. It is kept, so that a machine in the middle of its boot goes on after a restart.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn secret(&self) -> Result<[u8; STATE_SECRET_BYTES], StateError> {
+        let path = self.path.join("secret");
+        let file_error = |error| StateError::File { path: path.clone(), error };
+        let mut secret = [0; STATE_SECRET_BYTES];
+        if let Ok(mut file) = File::open(&path)
+            && file.read_exact(&mut secret).is_ok()
+        {
+            return Ok(secret);
+        }
+        File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut secret)).map_err(file_error)?;
+        let temporary = self.path.join("secret.new");
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&temporary)
+            .map_err(file_error)?;
+        file.write_all(&secret).and_then(|()| file.sync_all()).map_err(file_error)?;
+        fs::rename(&temporary, &path).map_err(file_error)?;
+        Ok(secret)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("auroraboot-state-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        path
+    }
+
+    fn owner_of(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().uid()
+    }
+
+    #[test]
+    fn is_private_locked_and_keeps_its_secret() {
+        let path = scratch("private");
+        let user = owner_of(&std::env::temp_dir().join(".")).max(owner_of(Path::new("/proc/self")));
+        let state = StateDir::open(&path, user).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        let secret = state.secret().unwrap();
+        assert_eq!(fs::metadata(path.join("secret")).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(matches!(StateDir::open(&path, user), Err(StateError::InUse { .. })));
+        drop(state);
+        assert_eq!(
+            StateDir::open(&path, user).unwrap().secret().unwrap(),
+            secret,
+            "the next start knows the old tokens"
+        );
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_of_another_user_and_a_link_are_refused() {
+        let path = scratch("foreign");
+        fs::create_dir(&path).unwrap();
+        let other = owner_of(&path) + 1;
+        assert!(matches!(StateDir::open(&path, other), Err(StateError::Foreign { .. })));
+        let link = scratch("link");
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(matches!(StateDir::open(&link, owner_of(&path)), Err(StateError::NotADirectory { .. })));
+        fs::remove_file(&link).unwrap();
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn a_cut_secret_is_made_anew() {
+        let path = scratch("cut");
+        fs::create_dir(&path).unwrap();
+        let state = StateDir::open(&path, owner_of(&path)).unwrap();
+        fs::write(path.join("secret"), b"short").unwrap();
+        assert_ne!(state.secret().unwrap(), [0; STATE_SECRET_BYTES]);
+        fs::remove_dir_all(&path).unwrap();
+    }
+}

@@ -1,0 +1,87 @@
+//! Ctrl-C and SIGTERM, brought to whatever is running when they come.
+
+use crate::sys::signal::TerminationSignals;
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The wish to end, and who has to be told of it. Clones share both.
+#[derive(Clone, Default)]
+pub struct Stop {
+    asked: Arc<AtomicBool>,
+    told: Arc<Mutex<Vec<Hook>>>,
+}
+
+type Hook = Box<dyn Fn() + Send>;
+
+impl fmt::Debug for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stop").field("asked", &self.is_asked()).finish_non_exhaustive()
+    }
+}
+
+impl Stop {
+    /// Starts listening for the signals. Call it before any other thread is started: they inherit the blocked signals.
+    ///
+    /// # Errors
+    /// No descriptor or thread is left.
+    pub fn on_signals() -> io::Result<Self> {
+        let signals = TerminationSignals::block()?;
+        let stop = Self::default();
+        let asker = stop.clone();
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            while signals.wait().is_ok() {
+                asker.ask();
+            }
+        })?;
+        Ok(stop)
+    }
+
+    /// Asks everything to end.
+    pub fn ask(&self) {
+        self.asked.store(true, Ordering::SeqCst);
+        for tell in self.told.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            tell();
+        }
+    }
+
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// The flag itself, for work that looks at it now and then.
+    #[must_use]
+    pub fn flag(&self) -> &AtomicBool {
+        &self.asked
+    }
+
+    /// Calls `tell` when the end is asked for; at once when it already was.
+    pub fn tell(&self, tell: impl Fn() + Send + 'static) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_asked() {
+            tell();
+        }
+        told.push(Box::new(tell));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn everybody_is_told_whether_early_or_late() {
+        let stop = Stop::default();
+        let (sender, told) = mpsc::channel();
+        let late = sender.clone();
+        stop.tell(move || drop(sender.send("early")));
+        assert!(!stop.is_asked());
+        stop.ask();
+        stop.tell(move || drop(late.send("late")));
+        assert!(stop.is_asked());
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), ["early", "late"]);
+    }
+}

@@ -1,0 +1,199 @@
+//! The progress of a download for people: one redrawn line on a terminal, a line now and then elsewhere.
+//!
+//! Time and width are arguments, text is what comes out; who calls it writes that where it belongs.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::pull::Transferred;
+use crate::limits;
+use crate::units::ByteSize;
+
+/// The rate is measured over this long, so that it follows a change without jumping about.
+const RATE_WINDOW: Duration = Duration::from_secs(5);
+const SAMPLES_MAX: usize = 32;
+
+/// Where the text goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// A terminal of that many columns: the text starts with a return to the line's start, and ends it only at the end.
+    Terminal { columns: usize },
+    /// A log: whole lines without a line end.
+    Lines,
+}
+
+/// Turns [`Transferred`] into text.
+#[derive(Debug)]
+pub struct Progress {
+    style: Style,
+    started: Option<Instant>,
+    shown: Option<Instant>,
+    samples: VecDeque<(Instant, u64)>,
+    over: bool,
+}
+
+impl Progress {
+    #[must_use]
+    pub fn new(style: Style) -> Self {
+        Self { style, started: None, shown: None, samples: VecDeque::new(), over: false }
+    }
+
+    /// What to write now, if anything.
+    pub fn update(&mut self, now: Instant, state: Transferred) -> Option<String> {
+        if self.over {
+            return None;
+        }
+        let started = *self.started.get_or_insert(now);
+        self.sample(now, state.fetched);
+        if state.ended {
+            self.over = true;
+            return Some(self.dress(self.summary(now - started, state), true));
+        }
+        let every = match self.style {
+            Style::Terminal { .. } => limits::PROGRESS_REDRAW,
+            Style::Lines => limits::PROGRESS_LOG,
+        };
+        if self.shown.is_some_and(|shown| now - shown < every) {
+            return None;
+        }
+        self.shown = Some(now);
+        Some(self.dress(self.line(state), false))
+    }
+
+    fn sample(&mut self, now: Instant, fetched: u64) {
+        let spacing = RATE_WINDOW / 16;
+        if self.samples.back().is_none_or(|(at, _)| now - *at >= spacing) {
+            self.samples.push_back((now, fetched));
+        }
+        while self.samples.len() > SAMPLES_MAX
+            || self.samples.len() > 2 && self.samples.front().is_some_and(|(at, _)| now - *at > RATE_WINDOW)
+        {
+            self.samples.pop_front();
+        }
+    }
+
+    /// Bytes per second lately.
+    fn rate(&self) -> Option<u64> {
+        let ((from, before), (to, after)) = (self.samples.front()?, self.samples.back()?);
+        per_second(after.saturating_sub(*before), *to - *from)
+    }
+
+    fn line(&self, state: Transferred) -> String {
+        let percent = state.here.saturating_mul(100).checked_div(state.total).unwrap_or(100).min(100);
+        let mut line = format!("Downloading: {percent:3} %  {} of {}", ByteSize(state.here), ByteSize(state.total));
+        if let Some(rate) = self.rate() {
+            line = format!("{line}  {}/s", ByteSize(rate));
+            if let Some(left) = state.total.saturating_sub(state.here).checked_div(rate) {
+                line = format!("{line}  {} left", clock(left));
+            }
+        }
+        line
+    }
+
+    fn summary(&self, took: Duration, state: Transferred) -> String {
+        if state.here < state.total {
+            return format!("Download ended at {} of {}", ByteSize(state.here), ByteSize(state.total));
+        }
+        let total = ByteSize(state.total);
+        if state.fetched == 0 {
+            return format!("Downloaded earlier: {total} in the cache");
+        }
+        let rate = per_second(state.fetched, took).map(|rate| format!(", {}/s", ByteSize(rate))).unwrap_or_default();
+        let cached = state.total.saturating_sub(state.fetched);
+        let rest = if cached == 0 { String::new() } else { format!(" ({} were in the cache)", ByteSize(cached)) };
+        format!("Downloaded {} in {}{rate}{rest}", ByteSize(state.fetched), clock(took.as_secs()))
+    }
+
+    fn dress(&self, text: String, last: bool) -> String {
+        match self.style {
+            Style::Lines => text,
+            Style::Terminal { columns } => {
+                // The last column stays free: some terminals wrap when it is written.
+                let text: String = text.chars().take(columns.saturating_sub(1)).collect();
+                format!("\r\x1b[K{text}{}", if last { "\n" } else { "" })
+            }
+        }
+    }
+}
+
+fn per_second(bytes: u64, time: Duration) -> Option<u64> {
+    let millis = u64::try_from(time.as_millis()).ok()?;
+    bytes.saturating_mul(1000).checked_div(millis)
+}
+
+/// `0:07`, `12:34`, `1:02:03`.
+fn clock(seconds: u64) -> String {
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(here: u64, fetched: u64) -> Transferred {
+        Transferred { here, fetched, total: 1_000_000_000, ended: false }
+    }
+
+    fn after(start: Instant, millis: u64) -> Instant {
+        start + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_terminal_gets_one_line_that_is_redrawn() {
+        let start = Instant::now();
+        let mut progress = Progress::new(Style::Terminal { columns: 80 });
+        let first = progress.update(start, at(0, 0)).unwrap();
+        assert_eq!(first, "\r\x1b[KDownloading:   0 %  0 B of 1.0 GB");
+        assert_eq!(progress.update(after(start, 50), at(1, 1)), None, "not more often than an eye can follow");
+        let line = progress.update(after(start, 1000), at(100_000_000, 100_000_000)).unwrap();
+        assert_eq!(line, "\r\x1b[KDownloading:  10 %  100.0 MB of 1.0 GB  100.0 MB/s  0:09 left");
+        let ended = Transferred { ended: true, ..at(1_000_000_000, 1_000_000_000) };
+        let last = progress.update(after(start, 10_000), ended).unwrap();
+        assert_eq!(last, "\r\x1b[KDownloaded 1.0 GB in 0:10, 100.0 MB/s\n");
+        assert_eq!(progress.update(after(start, 20_000), ended), None, "it ends once");
+    }
+
+    #[test]
+    fn a_narrow_terminal_is_never_wrapped() {
+        for columns in [0, 1, 20] {
+            let mut progress = Progress::new(Style::Terminal { columns });
+            let line = progress.update(Instant::now(), at(5, 5)).unwrap();
+            assert!(line.trim_start_matches("\r\x1b[K").chars().count() <= columns.saturating_sub(1), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_log_gets_a_line_at_the_start_now_and_then_and_at_the_end() {
+        let start = Instant::now();
+        let mut progress = Progress::new(Style::Lines);
+        let shown: Vec<String> = (0..=250)
+            .filter_map(|tenth| progress.update(after(start, tenth * 100), at(tenth * 1_000_000, tenth * 1_000_000)))
+            .collect();
+        assert_eq!(shown.len(), 3, "{shown:?}");
+        assert_eq!(shown[2], "Downloading:  20 %  200.0 MB of 1.0 GB  10.0 MB/s  1:20 left");
+    }
+
+    #[test]
+    fn the_rate_follows_a_stall_and_counts_no_cached_bytes() {
+        let start = Instant::now();
+        let mut progress = Progress::new(Style::Terminal { columns: 200 });
+        for second in 0..=20 {
+            progress.update(after(start, second * 1000), at(500_000_000 + 1_000_000, 1_000_000));
+        }
+        let line = progress.update(after(start, 30_000), at(501_000_000, 1_000_000)).unwrap();
+        assert!(line.ends_with("0 B/s"), "no time left is guessed: {line:?}");
+    }
+
+    #[test]
+    fn the_end_says_what_was_cached_and_what_is_missing() {
+        let end = |here, fetched| {
+            let state = Transferred { ended: true, ..at(here, fetched) };
+            Progress::new(Style::Lines).update(Instant::now(), state).unwrap()
+        };
+        assert_eq!(end(1_000_000_000, 0), "Downloaded earlier: 1.0 GB in the cache");
+        assert_eq!(end(1_000_000_000, 400_000_000), "Downloaded 400.0 MB in 0:00 (600.0 MB were in the cache)");
+        assert_eq!(end(900_000_000, 900_000_000), "Download ended at 900.0 MB of 1.0 GB");
+        assert_eq!(clock(3723), "1:02:03");
+    }
+}

@@ -1,0 +1,67 @@
+//! SIGINT and SIGTERM as something to wait for, instead of something that interrupts.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use libc::c_int;
+
+use super::{cvt, cvt_len};
+
+/// The signals that ask the program to end.
+const TERMINATION: [c_int; 2] = [libc::SIGINT, libc::SIGTERM];
+
+/// Delivers SIGINT and SIGTERM (signalfd(2)).
+#[derive(Debug)]
+pub struct TerminationSignals {
+    fd: OwnedFd,
+}
+
+impl TerminationSignals {
+    /// Blocks both signals in this thread and all it starts from now on: call it before any thread is started.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn block() -> io::Result<Self> {
+        // SAFETY: an all-zero sigset_t is a valid value, and sigemptyset then gives it its meaning.
+        let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: `set` is a live sigset_t throughout; no old mask is asked for.
+        let fd = unsafe {
+            libc::sigemptyset(&raw mut set);
+            for signal in TERMINATION {
+                libc::sigaddset(&raw mut set, signal);
+            }
+            let errno = libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+            if errno != 0 {
+                return Err(io::Error::from_raw_os_error(errno));
+            }
+            cvt(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC))?
+        };
+        // SAFETY: the descriptor is new, so nobody else owns it.
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+    }
+
+    /// Waits for one of them and returns its number.
+    ///
+    /// # Errors
+    /// Only what read(2) says about a broken descriptor.
+    pub fn wait(&self) -> io::Result<c_int> {
+        loop {
+            // SAFETY: all-zero bytes are a valid signalfd_siginfo.
+            let mut info: libc::signalfd_siginfo = unsafe { std::mem::zeroed() };
+            let length = size_of_val(&info);
+            // SAFETY: the pointer and the length describe `info`.
+            let read = unsafe { libc::read(self.fd.as_raw_fd(), (&raw mut info).cast(), length) };
+            match cvt_len(read) {
+                Ok(_) => return Ok(c_int::try_from(info.ssi_signo).unwrap_or(libc::SIGTERM)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl AsRawFd for TerminationSignals {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}

@@ -1,0 +1,88 @@
+"""The product on the lab's server, started as a new user would, and what its log must say."""
+
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import lan as network
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = ROOT / "target/x86_64-unknown-linux-musl/release/auroraboot"
+
+# A placeholder to fill in, and a look-alike of the shell that must stay as it is.
+TEMPLATE = """#cloud-config
+hostname: [[ .lab.hostname ]]
+users:
+- name: kairos
+  passwd: kairos
+stages:
+  initramfs:
+  - commands:
+    - if [[ -f /run/lab ]]; then echo lab; fi
+"""
+HOSTNAME = "node-of-the-lab"
+
+
+def binary():
+    path = Path(os.environ.get("AURORABOOT", BINARY))
+    if not os.access(path, os.X_OK):
+        raise SystemExit(f"tests/lab: {path} is missing; build it (cargo build --release --target x86_64-unknown-linux-musl) or set AURORABOOT")
+    return path.resolve()
+
+
+class Product:
+    """Started by the constructor; `wait_ready`, then boot machines, then `interrupt`."""
+
+    def __init__(self, lan, image, directory):
+        self.directory = Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.image = f"{network.REGISTRY}/kairos-lab:{image}"
+        config = self.directory / "cc.yaml"
+        config.write_text(TEMPLATE)
+        rendered = TEMPLATE.replace("[[ .lab.hostname ]]", HOSTNAME)
+        self.config_sha256 = hashlib.sha256(rendered.encode()).hexdigest()
+        self.log_path = self.directory / "auroraboot.log"
+        self.command = [
+            str(binary()), "--set", f"container_image={self.image}", "--set", "allow-insecure-registries=true",
+            "--set", f"state_dir={self.directory / 'state'}", "--set", f"lab.hostname={HOSTNAME}", "--cloud-config", str(config),
+        ]
+        self.process = lan.start(lan.server, self.command, self.log_path)
+
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    def wait_ready(self, timeout=240):
+        """Until it says that machines can be switched on."""
+        started = time.monotonic()
+        network.wait_until("auroraboot (waiting until it is ready)", lambda: " Ready: " in self.log(), timeout, self.process)
+        return time.monotonic() - started
+
+    def lines_missing(self, mac, addresses, tftp):
+        """Which of the lines that tell an operator how this machine is doing are not in the log."""
+        address = "(?:" + "|".join(map(re.escape, addresses or ["no-address"])) + r"):\d+"
+        wanted = [rf"DHCP: Offering to boot {mac}", rf"HTTP: Sending ipxe boot script to {address}"]
+        if tftp:
+            wanted.append(rf'TFTP: Sent "[^"]*" to {address}')
+        wanted += [rf'HTTP: Sent file "{name}" to {address}' for name in ("kernel", "initrd-0", "other-0", "other-1")]
+        wanted.append(rf"{mac}: has everything after ")
+        log = self.log()
+        return [pattern for pattern in wanted if not re.search(pattern, log)]
+
+    def interrupt(self, timeout=10):
+        """Ctrl-C. Returns what is wrong with how it ended, or None."""
+        started = time.monotonic()
+        self.process.send_signal(signal.SIGINT)
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return f"still running {timeout} s after SIGINT"
+        took = time.monotonic() - started
+        if status != 0:
+            return f"exit status {status} after SIGINT"
+        if took > 3:
+            return f"took {took:.1f} s to end after SIGINT"
+        return None
