@@ -306,6 +306,20 @@ fn blocks_in_memory_are_bounded_by_the_named_limits() {
 }
 
 #[test]
+fn more_steps_than_may_be_ahead_wait_for_each_other() {
+    let directory = TempDir::new();
+    let disk = SmallDisk::new(&directory, u64::MAX);
+    let mut writer = Writer::new(disk.clone(), options(ZSTD, 4096, 1)).unwrap();
+    // Holes take no buffers: only the steps' own bound holds the caller back.
+    for _ in 0..4 * limits::SQUASHFS_STEPS_AHEAD {
+        writer.add_sparse(4096, &[], &mut io::empty()).unwrap();
+    }
+    let finished = writer.finish(&Sample::new().tree(&[])).unwrap();
+    assert_eq!(finished.counts.duplicates, 4 * limits::SQUASHFS_STEPS_AHEAD as u64 - 1);
+    assert_eq!(finished.size, 4096);
+}
+
+#[test]
 fn what_squashfs_cannot_hold_is_an_error() {
     let directory = TempDir::new();
     let disk = SmallDisk::new(&directory, u64::MAX);
