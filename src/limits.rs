@@ -135,6 +135,9 @@ pub const SQUASHFS_BUFFERS_PER_WORKER: usize = 2;
 /// Block buffers besides those: the caller's open fragments and what waits to be written in order.
 pub const SQUASHFS_BUFFERS_EXTRA: usize = 4;
 
+/// How many steps (a block, a stretch of holes, the end of a file) the caller may be ahead of the ordered stage; bytes each.
+pub const SQUASHFS_STEPS_AHEAD: usize = 256;
+
 /// Data blocks and holes of all files of an image: 16 TiB of content at 1 MiB, 64 MB of memory for their sizes.
 /// It is what stops a sparse file that claims exabytes.
 pub const SQUASHFS_BLOCKS_MAX: u32 = 1 << 24;
