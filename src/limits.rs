@@ -124,8 +124,9 @@ pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 /// Symbolic links followed for one path (containerd's own bound; Linux stops at 40).
 pub const SYMLINKS_FOLLOWED_MAX: usize = 255;
 
-/// Path components looked up for one image: symbolic links can make each lookup long. A 100,000-file image needs 1 M.
-pub const PATH_STEPS_MAX: u64 = 1 << 28;
+/// Path components that symbolic links add to the lookups of one image, all together: a chain of long links
+/// adds half a million to each.
+pub const LINK_STEPS_MAX: u64 = 1 << 22;
 
 // ── squashfs ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

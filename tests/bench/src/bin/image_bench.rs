@@ -60,7 +60,8 @@ fn run() -> Result<(), Box<dyn Error>> {
     let mut bytes = 0;
     let start = Instant::now();
     let cancelled = AtomicBool::new(false);
-    let set = media::build(&layout, &options, &mut Watch { cancelled: &cancelled, progress: &mut |p| bytes = p.bytes })?;
+    let set =
+        media::build(&layout, &options, &mut Watch { cancelled: &cancelled, progress: &mut |p| bytes = p.bytes })?;
     let wall = start.elapsed().as_secs_f64();
     println!(
         "wall {wall:.2} s, cpu {:.2} s, peak rss {} MB: {} of {} layers -> {} squashfs, {} kernel, {} initrd{}",
