@@ -56,21 +56,19 @@ class Product:
         return self.log_path.read_text(errors="replace")
 
     def wait_ready(self, timeout=240):
-        """Until machines can boot: it says so, and its HTTP port is open."""
+        """Until it says that machines can be switched on."""
         started = time.monotonic()
-        network.wait_until(
-            "auroraboot (waiting until it serves)", lambda: network.listens(self.process.pid, 8090), timeout, self.process
-        )
+        network.wait_until("auroraboot (waiting until it is ready)", lambda: " Ready: " in self.log(), timeout, self.process)
         return time.monotonic() - started
 
     def lines_missing(self, mac, addresses, tftp):
         """Which of the lines that tell an operator how this machine is doing are not in the log."""
         address = "(?:" + "|".join(map(re.escape, addresses or ["no-address"])) + r"):\d+"
-        # UEFI iPXE asks for its script by the protocol it came by.
-        wanted = [rf"DHCP: Offering to boot {mac}", rf"(?:HTTP|TFTP): Sending ipxe boot script to {address}"]
+        wanted = [rf"DHCP: Offering to boot {mac}", rf"HTTP: Sending ipxe boot script to {address}"]
         if tftp:
             wanted.append(rf'TFTP: Sent "[^"]*" to {address}')
         wanted += [rf'HTTP: Sent file "{name}" to {address}' for name in ("kernel", "initrd-0", "other-0", "other-1")]
+        wanted.append(rf"{mac}: has everything after ")
         log = self.log()
         return [pattern for pattern in wanted if not re.search(pattern, log)]
 
