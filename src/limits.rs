@@ -106,7 +106,7 @@ pub const NAME_BYTES_MAX: usize = 255;
 
 /// Entries of all layers of an image together, and different paths in them; about 100 bytes of memory each.
 /// A full desktop has 0.5 M.
-pub const TREE_ENTRIES_MAX: usize = 4_000_000;
+pub const TREE_ENTRIES_MAX: usize = 2_000_000;
 
 /// Names and link targets of all entries of an image together.
 pub const TREE_NAME_BYTES_MAX: usize = 256 << 20;
