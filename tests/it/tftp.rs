@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use auroraboot::daemon::tftp_io::TftpIo;
-use auroraboot::tftp::{Content, Event, Files, Refusal};
+use auroraboot::tftp::{Content, Event, Files};
 
 const LISTENER: usize = 10;
 
@@ -18,7 +18,7 @@ const LISTENER: usize = 10;
 struct Shelf(HashMap<String, Content>);
 
 impl Files for Shelf {
-    fn open(&self, _from: SocketAddrV4, name: &str) -> Option<Content> {
+    fn open(&self, _from: SocketAddrV4, _server: Ipv4Addr, name: &str) -> Option<Content> {
         self.0.get(name).cloned()
     }
 }

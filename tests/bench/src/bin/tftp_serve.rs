@@ -14,7 +14,7 @@ use auroraboot::tftp::{Content, Files};
 struct Folder(HashMap<String, Content>);
 
 impl Files for Folder {
-    fn open(&self, _from: SocketAddrV4, name: &str) -> Option<Content> {
+    fn open(&self, _from: SocketAddrV4, _server: Ipv4Addr, name: &str) -> Option<Content> {
         self.0.get(name).cloned()
     }
 }
