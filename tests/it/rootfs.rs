@@ -3,4 +3,4 @@
 mod boot;
 mod hostile;
 pub mod layers;
-mod oracle;
+pub mod oracle;
