@@ -32,7 +32,7 @@ fn layers() -> Vec<Vec<TestEntry>> {
     device.device = (1, 3);
     let mut sudo = file("usr/bin/sudo", "sudo");
     (sudo.mode, sudo.uid, sudo.gid) = (0o4755, 1000, 100);
-    let large: Vec<u8> = (0..3_000_000_u32).flat_map(|n| (n / 7).wrapping_mul(n).to_le_bytes()).collect();
+    let large: Vec<u8> = (0..700_000_u32).flat_map(|n| (n / 7).wrapping_mul(n).to_le_bytes()).collect();
     vec![
         vec![
             directory("./"),
