@@ -1,3 +1,5 @@
+//! Archives made by hand in every dialect, and damaged ones.
+
 use std::io::Cursor;
 
 use super::*;
