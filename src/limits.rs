@@ -106,7 +106,7 @@ pub const NAME_BYTES_MAX: usize = 255;
 
 /// Entries of all layers of an image together, and different paths in them; about 100 bytes of memory each.
 /// A full desktop has 0.5 M.
-pub const TREE_ENTRIES_MAX: usize = 4_000_000;
+pub const TREE_ENTRIES_MAX: usize = 2_000_000;
 
 /// Names and link targets of all entries of an image together.
 pub const TREE_NAME_BYTES_MAX: usize = 256 << 20;
@@ -124,8 +124,9 @@ pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 /// Symbolic links followed for one path (containerd's own bound; Linux stops at 40).
 pub const SYMLINKS_FOLLOWED_MAX: usize = 255;
 
-/// Path components looked up for one image: symbolic links can make each lookup long. A 100,000-file image needs 1 M.
-pub const PATH_STEPS_MAX: u64 = 1 << 28;
+/// Path components that symbolic links add to the lookups of one image, all together: a chain of long links
+/// adds half a million to each.
+pub const LINK_STEPS_MAX: u64 = 1 << 22;
 
 // ── squashfs ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
