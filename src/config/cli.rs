@@ -7,7 +7,7 @@ use std::fmt;
 
 use lexopt::Arg;
 
-use super::mask::mask_urls;
+use super::mask::printable;
 use super::suggest::closest;
 
 /// What the command line asks for.
@@ -42,9 +42,9 @@ pub struct Args {
 impl fmt::Debug for Args {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Args")
-            .field("config", &self.config.as_deref().map(mask_urls))
+            .field("config", &self.config.as_deref().map(printable))
             .field("set", &format_args!("{} values", self.set.len()))
-            .field("cloud_config", &self.cloud_config.as_deref().map(mask_urls))
+            .field("cloud_config", &self.cloud_config.as_deref().map(printable))
             .field("dry_run", &self.dry_run)
             .field("debug", &self.debug)
             .finish()
@@ -146,7 +146,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
             Arg::Value(value) => {
                 let value = utf8(value)?;
                 if let Some(first) = args.config {
-                    return Err(UsageError::TwoConfigs { first: mask_urls(&first), second: mask_urls(&value) });
+                    return Err(UsageError::TwoConfigs { first: printable(&first), second: printable(&value) });
                 }
                 args.config = Some(value);
                 continue;

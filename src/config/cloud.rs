@@ -8,7 +8,7 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use super::error::ConfigError;
-use super::mask::mask_urls;
+use super::mask::printable;
 use super::origin::{Origin, Setting};
 use super::survey::survey;
 use super::template;
@@ -80,8 +80,8 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stdin => f.write_str("standard input"),
-            Self::Url(url) => f.write_str(&mask_urls(url)),
-            Self::Path(path) => f.write_str(path),
+            Self::Url(url) => f.write_str(&printable(url)),
+            Self::Path(path) => f.write_str(&printable(path)),
         }
     }
 }
@@ -97,7 +97,7 @@ impl Location {
                 Ok(Self::Url(named.to_owned()))
             }
             Some((scheme, _)) if scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
-                Err(ConfigError::Scheme { what, name: mask_urls(named) })
+                Err(ConfigError::Scheme { what, name: printable(named) })
             }
             _ => Ok(Self::Path(named.to_owned())),
         }
@@ -114,7 +114,7 @@ impl Location {
         let bytes = match self {
             Self::Stdin => inputs.read_stdin().map_err(|error| explain(&error)),
             Self::Path(path) => inputs.read_file(Path::new(path)).map_err(|error| explain(&error)),
-            Self::Url(url) => inputs.fetch_url(url, ca_file).map_err(|reason| mask_urls(&reason)),
+            Self::Url(url) => inputs.fetch_url(url, ca_file).map_err(|reason| printable(&reason)),
         };
         let name = || self.to_string();
         let bytes = bytes.map_err(|reason| ConfigError::Read { what, name: name(), reason })?;
@@ -169,6 +169,9 @@ pub fn load(
     let Source { bytes, name, line_mark, origin } = source;
     let place = |line: usize| format!("{name}{line_mark}{line}");
     let template::Rendered { bytes, used } = template::render(&bytes, &config.data.tree, &place)?;
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(ConfigError::EmptyRendered { name });
+    }
     let summary = inspect(&bytes, &name, warnings);
     warnings.extend(unused(&used));
     let digest = Digest(Sha256::digest(&bytes).into());
@@ -239,10 +242,11 @@ fn inspect(bytes: &[u8], name: &str, warnings: &mut Vec<Warning>) -> Option<Stri
     }
 }
 
-/// kairos-sdk's collector: a whole line among the first ten, in one of three spellings.
+/// kairos-sdk's rule (collector.HasValidHeader): a whole line, in one of three spellings. It splits the text into at most
+/// ten pieces and looks at each, so in a longer file the tenth line is one piece with all that follow, and never matches.
 fn has_header(bytes: &[u8]) -> bool {
-    let mut lines = bytes.split(|byte| *byte == b'\n').take(10);
-    lines.any(|line| matches!(line.trim_ascii_end(), b"#cloud-config" | b"#kairos-config" | b"#node-config"))
+    let mut pieces = bytes.splitn(10, |byte| *byte == b'\n');
+    pieces.any(|piece| matches!(piece.trim_ascii_end(), b"#cloud-config" | b"#kairos-config" | b"#node-config"))
 }
 
 /// Whether the file's `cloud_config` is the content itself, and not the name of it.

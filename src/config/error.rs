@@ -14,6 +14,8 @@ pub enum ConfigError {
     Read { what: &'static str, name: String, reason: String },
     #[error("the {what} {name} is empty")]
     Empty { what: &'static str, name: String },
+    #[error("the cloud config {name} is empty once its template is rendered")]
+    EmptyRendered { name: String },
     #[error("the {what} {name} is larger than {}", ByteSize(*.max as u64))]
     TooBig { what: &'static str, name: String, max: usize },
     #[error("the {what} {name} has a scheme that cannot be fetched; use http:// or https://, or a path")]

@@ -80,17 +80,11 @@ impl Reader<'_> {
                 Node::Map(map) => {
                     map.into_iter().try_for_each(|(below, node)| self.key(&format!("{key}.{below}"), node, file))
                 }
-                _ => Err(is_group(key, origin)),
+                _ => Err(keys::group_error(key, origin)),
             };
         }
         Err(ConfigError::UnknownKey { origin, key: printable(key), suggestion: keys::suggest(key) })
     }
-}
-
-/// The error of a group that was given a value.
-pub fn is_group(key: &str, origin: Origin) -> ConfigError {
-    let members: Vec<String> = keys::members(key).map(|member| format!("{key}.{member}")).collect();
-    ConfigError::IsGroup { key: key.to_owned(), origin, members: members.join(", ") }
 }
 
 /// A key of a hostile file is kept to one short line.

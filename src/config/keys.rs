@@ -1,5 +1,7 @@
 //! Every key of the configuration: its name, what it is for, whether this version acts on it.
 
+use super::error::ConfigError;
+use super::origin::Origin;
 use super::suggest::{closest, one_slip_away};
 
 /// A key, by its dotted name.
@@ -98,9 +100,17 @@ pub fn is_group(name: &str) -> bool {
     members(name).next().is_some()
 }
 
-/// The last parts of a group's keys.
-pub fn members(group: &str) -> impl Iterator<Item = &'static str> {
-    KEYS.iter().filter_map(move |key| key.name.strip_prefix(group)?.strip_prefix('.'))
+fn members(group: &str) -> impl Iterator<Item = &'static str> {
+    KEYS.iter()
+        .map(|key| key.name)
+        .filter(move |name| name.strip_prefix(group).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// The error of a group that was given a value.
+#[must_use]
+pub fn group_error(group: &str, origin: Origin) -> ConfigError {
+    let members: Vec<&str> = members(group).collect();
+    ConfigError::IsGroup { key: group.to_owned(), origin, members: members.join(", ") }
 }
 
 /// The key that was probably meant by an unknown one.
@@ -109,8 +119,9 @@ pub fn suggest(typed: &str) -> Option<&'static str> {
     closest(typed, KEYS.iter().map(|key| key.name))
 }
 
-/// The key that was certainly meant by an unknown one.
+/// The key that was certainly meant by an unknown one of `--set`.
 #[must_use]
 pub fn one_slip(typed: &str) -> Option<&'static str> {
-    one_slip_away(typed, KEYS.iter().map(|key| key.name))
+    let settable = KEYS.iter().map(|key| key.name).filter(|name| *name != "values"); // `value` is good data
+    one_slip_away(typed, settable)
 }

@@ -12,11 +12,23 @@ pub fn mask_urls(text: &str) -> String {
         let (before, after) = rest.split_at(at + 3);
         out.push_str(before);
         let end = after.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>')).unwrap_or(after.len());
+        // A message ends a URL with punctuation, which tells nothing.
+        let end = after[..end].trim_end_matches([':', ',', ';', '.', ')']).len();
         let (url, tail) = after.split_at(end);
         mask_url(url, &mut out);
         rest = tail;
     }
     out.push_str(rest);
+    out
+}
+
+/// One line without credentials, and without what could drive the operator's terminal.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in mask_urls(text).chars() {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
     out
 }
 
@@ -57,11 +69,18 @@ mod tests {
             ("https://me:p@ss@host:1/a?b=c", "https://***@host:1/a?***"),
             ("docker://quay.io/kairos/core:v1@sha256:00", "docker://quay.io/kairos/core:v1@sha256:00"),
             ("a http://u:p@h/x b \"http://u@h\" c", "a http://***@h/x b \"http://***@h\" c"),
+            ("get http://h/x?y: refused", "get http://h/x?***: refused"),
+            ("https://...", "https://..."),
             ("://", "://"),
             ("no url at all", "no url at all"),
         ] {
             assert_eq!(mask_urls(text), masked);
         }
+    }
+
+    #[test]
+    fn printable_text_is_one_line() {
+        assert_eq!(printable("a\n\u{1b}[31m é http://u:p@h"), "a\\n\\u{1b}[31m é http://***@h");
     }
 
     #[test]

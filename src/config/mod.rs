@@ -25,7 +25,7 @@ mod template;
 mod warning;
 mod yaml;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -45,7 +45,6 @@ use crate::units::Arch;
 use cloud::Location;
 use node::Node;
 use resolve::Settings;
-use set::Assignment;
 
 /// What the configuration is read through. Implementations stop reading above
 /// [`CLOUD_CONFIG_BYTES_MAX`](crate::limits::CLOUD_CONFIG_BYTES_MAX) + 1 bytes; [`load`] refuses what is longer.
@@ -185,14 +184,13 @@ pub fn load(args: &Args, inputs: &mut dyn Inputs) -> Result<(Config, Vec<Warning
             settings.set(key, setting);
         }
     }
-    for Assignment { key, value } in assignments {
+    for (key, value) in assignments {
         data.tree.insert(key.split('.'), &value);
         match keys::find(&key) {
             Some(known) if known.is_supported() => {
                 settings.set(known.name, Setting { value: Node::Text(value), origin: Origin::Set });
             }
             Some(_) => warnings.push(Warning::NotSupported { key, origin: Origin::Set }),
-            None if keys::is_group(&key) => return Err(file::is_group(&key, Origin::Set)),
             None => {
                 data.from_set.insert(key);
             }
@@ -207,14 +205,39 @@ pub fn load(args: &Args, inputs: &mut dyn Inputs) -> Result<(Config, Vec<Warning
     Ok((config, warnings))
 }
 
-fn read_file(args: &Args, assignments: &[Assignment], inputs: &mut dyn Inputs) -> Result<file::File, ConfigError> {
+fn read_file(
+    args: &Args,
+    assignments: &BTreeMap<String, String>,
+    inputs: &mut dyn Inputs,
+) -> Result<file::File, ConfigError> {
     const WHAT: &str = "configuration file";
     let Some(named) = args.config.as_deref() else { return Ok(file::File::default()) };
     let location = Location::parse(named, WHAT)?;
     if location == Location::Stdin && args.cloud_config.as_deref() == Some("-") {
         return Err(ConfigError::StdinTwice);
     }
-    let ca_file = assignments.iter().find(|set| set.key == "ca_file").map(|set| Path::new(&set.value));
-    let bytes = location.read(WHAT, CONFIG_FILE_BYTES_MAX, ca_file, inputs)?;
+    let ca_file = assignments.get("ca_file").map(Path::new);
+    let bytes = location.read(WHAT, CONFIG_FILE_BYTES_MAX, ca_file, inputs).map_err(|error| match error {
+        ConfigError::Read { what, name, reason } => {
+            let hint = hint(&location).unwrap_or_default();
+            ConfigError::Read { what, name, reason: reason + &hint }
+        }
+        other => other,
+    })?;
     file::parse(&bytes, &location.to_string())
+}
+
+/// What was probably meant by a configuration file that cannot be read.
+fn hint(location: &Location) -> Option<String> {
+    let Location::Path(path) = location else { return None };
+    let (first, is_yaml) = (path.split('/').next()?, path.ends_with(".yaml") || path.ends_with(".yml"));
+    if first.contains('=') {
+        Some(format!("; did you mean --set {location}?"))
+    } else if path.contains(':') && !is_yaml {
+        Some(format!("; did you mean --set container_image={location}?"))
+    } else if !path.contains(['.', '/']) {
+        Some(" (and no commands; `auroraboot --help` says what there is)".to_owned())
+    } else {
+        None
+    }
 }

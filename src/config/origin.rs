@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Deref;
 
+use super::mask::mask_urls;
+
 /// The layer that decided a value; later ones win.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -29,10 +31,17 @@ impl fmt::Display for Origin {
 }
 
 /// A value of the configuration and where it came from. Reads as the value: `*config.netboot_http_port`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Setting<T> {
     pub value: T,
     pub origin: Origin,
+}
+
+// By hand: a URL may carry credentials.
+impl<T: fmt::Debug> fmt::Debug for Setting<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", mask_urls(&format!("{:?}", self.value)), self.origin)
+    }
 }
 
 impl<T> Setting<T> {

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use super::mask::{MASK, is_secret, mask_urls};
+use super::mask::{MASK, is_secret, printable};
 use super::node::Node;
 use super::origin::{Origin, Setting};
 use super::{CloudConfig, Config, Data, Image, Warning};
@@ -74,13 +74,13 @@ fn settings(config: &Config) -> Vec<Row> {
     for (key, part) in parts.into_iter().filter(|(_, part)| part.origin != Origin::Default) {
         let mut row = row(key, part, optional);
         if !boots_release {
-            row.value.push_str(" (ignored: container_image takes over)");
+            row.origin = row.origin.map(|origin| format!("{origin} (ignored: container_image takes over)"));
         }
         rows.push(row);
     }
     rows.extend([
         row("arch", &config.arch, shown),
-        row("state_dir", &config.state_dir, |dir| dir.display().to_string()),
+        row("state_dir", &config.state_dir, |dir| printable(&dir.to_string_lossy())),
         row("interfaces", &config.interfaces, |names| list(names, "every suitable one")),
         row("netboot_listen_addr", &config.netboot_listen_addr, shown),
         row("netboot_http_port", &config.netboot_http_port, shown),
@@ -127,11 +127,6 @@ fn data(data: &Data) -> Vec<Row> {
             Row { key: path, value, origin: origin.map(Origin::to_string) }
         })
         .collect()
-}
-
-/// One line, without credentials and without what could drive a terminal.
-fn printable(text: &str) -> String {
-    mask_urls(text).chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// Aligned columns; a value that is longer than most pushes its origin aside instead of everybody's.

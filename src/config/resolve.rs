@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::error::ConfigError;
 use super::machines::{MacPrefix, MachineFilter};
-use super::mask::mask_urls;
+use super::mask::printable;
 use super::node::Node;
 use super::origin::{Origin, Setting};
 use super::{Config, Release};
@@ -19,7 +19,6 @@ pub struct Settings(BTreeMap<&'static str, Setting<Node>>);
 impl Settings {
     /// Sets a key over what lower layers said.
     pub fn set(&mut self, key: &'static str, setting: Setting<Node>) {
-        let key = if key == "insecure" { "allow-insecure-registries" } else { key };
         self.0.insert(key, setting);
     }
 
@@ -67,7 +66,7 @@ impl Settings {
             disable_netboot: self.flag("disable_netboot")?,
             disable_http_server: self.flag("disable_http_server")?,
             disable_iso: self.flag("disable_iso")?,
-            allow_insecure_registries: self.flag("allow-insecure-registries")?,
+            allow_insecure_registries: self.insecure()?,
             ca_file: self.path("ca_file")?,
             loaders_dir: self.path("loaders_dir")?,
             cloud_config: None,
@@ -121,6 +120,14 @@ impl Settings {
         self.parsed(key, "a boolean: true or false", false, boolean)
     }
 
+    /// One setting under two names; the stronger layer wins, and within one the present name.
+    fn insecure(&mut self) -> Result<Setting<bool>, ConfigError> {
+        let old = self.flag("insecure")?;
+        let new = self.flag("allow-insecure-registries")?;
+        let old_wins = new.origin == Origin::Default || (old.origin == Origin::Set && new.origin != Origin::Set);
+        Ok(if old_wins { old } else { new })
+    }
+
     fn machines(&mut self, key: &'static str) -> Result<Setting<Vec<MacPrefix>>, ConfigError> {
         let accepted = "a MAC address or the beginning of one, such as 52:54:00:12:34:56 or 52:54:00";
         self.list(key, accepted, |text| text.parse().ok())
@@ -167,7 +174,7 @@ impl Settings {
 }
 
 fn bad_value(key: &'static str, value: &str, origin: Origin, accepted: &'static str) -> ConfigError {
-    ConfigError::BadValue { key, value: mask_urls(value), origin, accepted }
+    ConfigError::BadValue { key, value: printable(value), origin, accepted }
 }
 
 /// The spellings of YAML 1.1, which the original's parser takes for booleans.

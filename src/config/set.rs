@@ -1,68 +1,59 @@
 //! `--set KEY=VALUE`: split, checked, sorted into settings and template data.
 
+use std::collections::BTreeMap;
+
 use super::error::ConfigError;
 use super::keys;
-use super::mask::mask_urls;
+use super::mask::printable;
+use super::origin::Origin;
 use crate::limits::KEY_PARTS_MAX;
 
-/// One `--set`. The value keeps every character behind the first `=`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Assignment {
-    /// Dotted.
-    pub key: String,
-    pub value: String,
-}
-
-/// Reads every `--set` of the command line. Of two for one key the last wins, as in the original.
+/// Reads every `--set` of the command line: dotted keys, and values that keep every character behind the first `=`. Of two
+/// for one key the last wins, as in the original.
 ///
 /// # Errors
 /// The first that cannot be meant.
-pub fn parse(typed: &[String]) -> Result<Vec<Assignment>, ConfigError> {
-    let mut assignments: Vec<Assignment> = Vec::new();
-    for typed in typed {
-        let assignment = parse_one(typed)?;
-        match assignments.iter_mut().find(|earlier| earlier.key == assignment.key) {
-            Some(earlier) => *earlier = assignment,
-            None => assignments.push(assignment),
-        }
-    }
+pub fn parse(typed: &[String]) -> Result<BTreeMap<String, String>, ConfigError> {
+    let assignments: BTreeMap<String, String> = typed.iter().map(|typed| parse_one(typed)).collect::<Result<_, _>>()?;
     check_conflicts(&assignments)?;
     Ok(assignments)
 }
 
-fn parse_one(typed: &str) -> Result<Assignment, ConfigError> {
+fn parse_one(typed: &str) -> Result<(String, String), ConfigError> {
     let Some((key, value)) = typed.split_once('=') else {
-        return Err(ConfigError::SetWithoutValue { typed: mask_urls(typed) });
+        return Err(ConfigError::SetWithoutValue { typed: printable(typed) });
     };
     let key = key.trim().to_owned();
     let good = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_'));
     if !key.split('.').all(good) {
-        return Err(ConfigError::SetBadKey { key: mask_urls(&key) });
+        return Err(ConfigError::SetBadKey { key: printable(&key) });
     }
     if key.split('.').count() > KEY_PARTS_MAX {
         return Err(ConfigError::SetTooDeep { key, max: KEY_PARTS_MAX });
     }
-    if key == "cloud_config" {
+    if key.replace('-', "_") == "cloud_config" {
         return Err(ConfigError::SetCloudConfig);
     }
     if key == "values" || key.starts_with("values.") {
         return Err(ConfigError::SetValues { key });
+    }
+    if keys::is_group(&key) {
+        return Err(keys::group_error(&key, Origin::Set));
     }
     if keys::find(&key).is_none()
         && let Some(suggestion) = keys::one_slip(&key)
     {
         return Err(ConfigError::SetSlip { key, suggestion });
     }
-    Ok(Assignment { key, value: value.to_owned() })
+    Ok((key, value.to_owned()))
 }
 
 /// `a=1` and `a.b=2` in one command line: whichever won, the other would be lost silently.
-fn check_conflicts(assignments: &[Assignment]) -> Result<(), ConfigError> {
-    let names: std::collections::BTreeSet<&str> = assignments.iter().map(|set| set.key.as_str()).collect();
-    for long in &names {
-        let above = long.match_indices('.').map(|(dot, _)| &long[..dot]);
-        if let Some(short) = above.into_iter().find(|short| names.contains(short)) {
-            return Err(ConfigError::SetConflict { short: short.to_owned(), long: (*long).to_owned() });
+fn check_conflicts(assignments: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+    for long in assignments.keys() {
+        let mut above = long.match_indices('.').map(|(dot, _)| &long[..dot]);
+        if let Some(short) = above.find(|short| assignments.contains_key(*short)) {
+            return Err(ConfigError::SetConflict { short: short.to_owned(), long: long.clone() });
         }
     }
     Ok(())
@@ -74,7 +65,7 @@ mod tests {
 
     fn parse(typed: &[&str]) -> Result<Vec<(String, String)>, ConfigError> {
         let typed: Vec<String> = typed.iter().map(|&text| text.to_owned()).collect();
-        Ok(super::parse(&typed)?.into_iter().map(|set| (set.key, set.value)).collect())
+        Ok(super::parse(&typed)?.into_iter().collect())
     }
 
     #[test]
@@ -107,6 +98,8 @@ mod tests {
             (&["allow_insecure_registries=true"], "--set allow_insecure_registries: unknown key, did you mean allow-i"),
             (&["netboot.cmdlin=x"], "--set netboot.cmdlin: unknown key, did you mean netboot.cmdline?"),
             (&["cloud_config=x"], "--set cloud_config: name the cloud config with --cloud-config"),
+            (&["cloud-config=x"], "--set cloud_config: name the cloud config with --cloud-config"),
+            (&["netboot=x"], "--set: netboot is a group; its keys are netboot.cmdline, netboot.allow, netboot.deny"),
             (&["values.a=x"], "--set values.a: everything set is data for the template already"),
             (&["a.b=1", "a=2"], "--set a and --set a.b: one cannot be both"),
         ] {

@@ -82,10 +82,13 @@ impl Survey {
         }
     }
 
+    /// kairos-agent's rule (CheckConfigForUsers): `admin` among the groups, or as the primary one.
     fn user(&mut self, name: Option<String>, user: &Node) {
         self.users.extend(name);
+        let is_admin = |node: Option<&Node>| node == Some(&Node::Text("admin".to_owned()));
+        self.has_admin |= is_admin(at(user, "primary_group"));
         self.has_admin |= match at(user, "groups") {
-            Some(Node::List(groups)) => groups.iter().any(|group| *group == Node::Text("admin".to_owned())),
+            Some(Node::List(groups)) => groups.iter().any(|group| is_admin(Some(group))),
             Some(Node::Text(groups)) => groups.split(',').any(|group| group.trim() == "admin"),
             _ => false,
         };
@@ -187,6 +190,7 @@ mod tests {
             ("users: [{name: a, groups: [wheel]}]", true),
             ("users: [{name: a, groups: [wheel, admin]}]", false),
             ("users: [{name: a, groups: 'wheel, admin'}]", false),
+            ("users: [{name: a, primary_group: admin}]", false),
             ("stages: {boot: [{users: {a: {groups: [admin]}}}]}", false),
         ] {
             let yaml = format!("install: {{auto: true}}\n{rest}");

@@ -9,7 +9,7 @@ use crate::units::ByteSize;
 pub enum Warning {
     #[error("no cloud config is given: machines boot the image, and nothing is installed or configured")]
     NoCloudConfig,
-    #[error("{name} has no line `#cloud-config` among its first 10: nodes ignore it, and say nothing")]
+    #[error("{name} has no line `#cloud-config` among its first 9: nodes ignore it, and say nothing")]
     NoHeader { name: String },
     #[error(
         "{name} is {}: nodes skip files above {}", ByteSize(*.bytes as u64), ByteSize(CLOUD_CONFIG_BYTES_WARN as u64)

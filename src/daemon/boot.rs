@@ -18,7 +18,7 @@ use super::interfaces::Selection;
 use super::tftp_io::{TftpIo, TftpIoError};
 use crate::dhcp::{Policy, Server};
 use crate::limits;
-use crate::netboot::event::{Event, Teller};
+use crate::netboot::event::{Event, Protocol, Teller};
 use crate::netboot::names::Names;
 use crate::tftp;
 
@@ -59,6 +59,7 @@ pub struct Boot {
     poll: Poll,
     dhcp: DhcpIo,
     tftp: TftpIo,
+    files: Arc<BootFiles>,
     names: Names,
     teller: Teller,
     stop: Stopper,
@@ -93,10 +94,10 @@ impl Boot {
             address: Some(options.listen).filter(|address| !address.is_unspecified()),
         };
         let server = Server::new(options.policy);
-        let (teller, files) = (options.teller, options.files);
+        let BootOptions { files, names, teller, .. } = options;
         let dhcp = DhcpIo::bind(poll.registry(), selection, server, Arc::clone(&files), teller.clone())?;
-        let tftp = TftpIo::bind(options.listen, poll.registry(), TftpIo::tokens(TFTP), files)?;
-        Ok(Self { poll, dhcp, tftp, names: options.names, teller, stop: Stopper { asked: Arc::default(), waker } })
+        let tftp = TftpIo::bind(options.listen, poll.registry(), TftpIo::tokens(TFTP), files.clone())?;
+        Ok(Self { poll, dhcp, tftp, files, names, teller, stop: Stopper { asked: Arc::default(), waker } })
     }
 
     /// What is served where.
@@ -149,9 +150,10 @@ impl Boot {
     fn tell_tftp(&mut self, event: tftp::Event) {
         let public = |name: &str| self.names.public_name(name);
         let event = match event {
-            tftp::Event::Sent { name, to, bytes, took } => {
-                Event::TftpSent { name: public(&name), to: to.into(), bytes, took }
-            }
+            tftp::Event::Sent { name, to, bytes, took } => match self.files.script_of(*to.ip(), &name) {
+                Some(mac) => Event::ScriptSent { mac, to: to.into(), by: Protocol::Tftp },
+                None => Event::TftpSent { name: public(&name), to: to.into(), bytes, took },
+            },
             tftp::Event::Failed { name, to, failure } => {
                 Event::TftpFailed { name: public(&name), to: to.into(), reason: failure.to_string().into() }
             }

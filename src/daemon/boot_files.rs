@@ -37,6 +37,12 @@ impl BootFiles {
         self.lock().seen_at(self.now(), address, mac);
     }
 
+    /// The machine whose boot script a client at `address` gets under `name`, if that is what it stands for.
+    #[must_use]
+    pub fn script_of(&self, address: Ipv4Addr, name: &str) -> Option<MacAddr> {
+        self.lock().script_of(self.now(), address, name)
+    }
+
     fn now(&self) -> Duration {
         self.start.elapsed()
     }
@@ -49,7 +55,7 @@ impl BootFiles {
 
 impl Files for BootFiles {
     fn open(&self, from: SocketAddrV4, server: Ipv4Addr, name: &str) -> Option<Content> {
-        let file = self.lock().open(self.now(), *from.ip(), server, name)?;
-        Some(Arc::new(file.bytes))
+        let bytes = self.lock().open(self.now(), *from.ip(), server, name)?;
+        Some(Arc::new(bytes))
     }
 }

@@ -5,12 +5,12 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Instant;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use std::os::fd::AsRawFd;
 
 use super::boot_files::BootFiles;
 use super::interfaces::{Choice, Selection, Served};
@@ -21,6 +21,7 @@ use crate::netboot::event::{Event, Teller};
 use crate::sys::netlink::{self, Interface, InterfaceNews};
 use crate::sys::packet_socket::{Batch, Frame, PacketSocket};
 use crate::sys::pktinfo::{PktInfoSocket, PortHolder, Received};
+use crate::sys::port_holder::{Transport, port_holder};
 use crate::sys::raw_ip::RawIpSocket;
 
 /// News of the interfaces.
@@ -59,8 +60,8 @@ pub enum DhcpIoError {
     Register(#[source] io::Error),
 }
 
-/// `: dnsmasq (pid 812) holds it` when that is known.
-pub(super) fn held_by(holder: Option<&str>) -> String {
+/// `: dnsmasq (process 812) holds it` when that is known.
+fn held_by(holder: Option<&str>) -> String {
     holder.map(|holder| format!(": {holder} holds it")).unwrap_or_default()
 }
 
@@ -207,15 +208,20 @@ impl DhcpIo {
     fn read_link(&mut self, now: Instant, index: usize) {
         let Self { answering, links, batch, .. } = self;
         let link = &mut links[index];
+        let mut errors = 0;
         for _ in 0..limits::DHCP_BATCHES_PER_TURN {
             if !link.ready {
                 return;
             }
             match link.socket.receive(batch) {
                 Ok(_) => batch.frames().for_each(|frame| answering.handle_frame(now, link, frame)),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // WouldBlock: all read. ENETDOWN and the like: the news of the interfaces will say what became of it.
-                Err(_) => link.ready = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => link.ready = false,
+                // ENETDOWN and the like are told once, before what may still be queued; the news of the interfaces say what
+                // became of it. A socket that knows nothing but errors must not keep the loop busy.
+                Err(_) => {
+                    errors += 1;
+                    link.ready = errors < 2;
+                }
             }
         }
     }
@@ -266,6 +272,10 @@ impl DhcpIo {
         self.skipped = Choice { served: Vec::new(), skipped: choice.skipped };
         for served in choice.served {
             if let Some(link) = self.links.iter_mut().find(|link| same_interface(&link.served, &served)) {
+                if link.served.address != served.address {
+                    let what = format!("{}: now serving from {}", served.interface.name, served.address);
+                    self.answering.teller.tell(Event::Trouble { what: what.into() });
+                }
                 link.served = served;
                 continue;
             }
@@ -293,9 +303,6 @@ impl DhcpIo {
 
 impl Answering {
     fn handle_frame(&mut self, now: Instant, link: &Link, frame: Frame<'_>) {
-        if frame.vlan.unwrap_or(0) != 0 {
-            return; // another LAN: its VLAN interface, if there is one, sees it untagged
-        }
         let checksum = if frame.checksum_not_ready { UdpChecksum::NotReady } else { UdpChecksum::Filled };
         let Ok(datagram) = frame::parse(frame.bytes, checksum) else { return };
         let Some(server) = our_address(&link.served, *datagram.destination.ip()) else { return };
@@ -411,7 +418,7 @@ fn bind_pxe_port(address: Ipv4Addr) -> Result<PktInfoSocket, DhcpIoError> {
     let port = Port::Pxe.number();
     PktInfoSocket::bind(SocketAddrV4::new(address, port)).map_err(|source| {
         let taken = source.kind() == io::ErrorKind::AddrInUse;
-        let holder = taken.then(|| super::port_holder::port_holder(super::port_holder::Transport::Udp, port)).flatten();
+        let holder = taken.then(|| port_holder(Transport::Udp, port)).flatten();
         DhcpIoError::PxePort { holder, source }
     })
 }

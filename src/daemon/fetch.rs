@@ -54,7 +54,7 @@ fn make(name: &str, config: &Config, state: &StateDir, stop: &Stop) -> Result<Bo
     let keychain = Keychain::from_env(|name| std::env::var(name).ok());
     let cache = BlobCache::open(state.path())?;
     let registry = Registry::new(&client, &keychain, reference)?;
-    let connection = registry.client().stopper().clone();
+    let connection = registry.client().clone();
     stop.tell(move || connection.stop());
 
     log::info!("Pull: Asking for {} ({})", registry.reference(), *config.arch);

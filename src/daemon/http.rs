@@ -162,8 +162,8 @@ impl Http {
                 }
             }
             let now = self.start.elapsed();
+            self.serve_ready(now); // first, so that nobody who has asked is closed to make room for somebody new
             self.accept_some(now);
-            self.serve_ready(now);
             self.sweep(now);
         }
     }
@@ -199,16 +199,33 @@ impl Http {
             }
             match self.listener.accept() {
                 Ok((stream, peer)) => self.admit(now, stream, peer),
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EAGAIN) => self.accept = Accept::Waiting,
-                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) if !self.evict(now) => {
-                        let what = format!("HTTP: no new connection can be accepted for now: {error}");
-                        self.context.events.tell(Event::Trouble { what: what.into() });
-                        self.accept = Accept::Paused;
-                    }
-                    // A connection that broke before it was accepted, or one was evicted: try the next.
-                    _ => {}
-                },
+                Err(error) => self.accept_failed(now, &error),
+            }
+        }
+    }
+
+    fn accept_failed(&mut self, now: Duration, error: &io::Error) {
+        match error.raw_os_error() {
+            Some(libc::EAGAIN) => self.accept = Accept::Waiting,
+            // The connection broke before it was accepted, or a firewall forbids it (accept(2)); the next one may do.
+            Some(
+                libc::EINTR
+                | libc::ECONNABORTED
+                | libc::EPERM
+                | libc::EPROTO
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENONET
+                | libc::ENOPROTOOPT
+                | libc::EOPNOTSUPP,
+            ) => {}
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) if self.evict(now) => {}
+            _ => {
+                let what = format!("HTTP: no new connection can be accepted for now: {error}");
+                self.context.events.tell(Event::Trouble { what: what.into() });
+                self.accept = Accept::Paused;
             }
         }
     }
@@ -294,7 +311,8 @@ fn sweep_interval(timeouts: Timeouts) -> Duration {
 /// Connections by a small number that stays theirs.
 #[derive(Debug, Default)]
 struct Slab {
-    entries: Vec<Option<Connection>>,
+    /// Boxed: growing moves pointers, not half a kilobyte each.
+    entries: Vec<Option<Box<Connection>>>,
     free: Vec<usize>,
     count: usize,
 }
@@ -312,13 +330,13 @@ impl Slab {
             self.entries.push(None);
         }
         if let Some(entry) = self.entries.get_mut(key) {
-            *entry = Some(connection);
+            *entry = Some(Box::new(connection));
             self.count += 1;
         }
     }
 
     fn get_mut(&mut self, key: usize) -> Option<&mut Connection> {
-        self.entries.get_mut(key)?.as_mut()
+        self.entries.get_mut(key)?.as_deref_mut()
     }
 
     fn remove(&mut self, key: usize) {
@@ -329,7 +347,7 @@ impl Slab {
     }
 
     fn iter(&self) -> impl Iterator<Item = (usize, &Connection)> {
-        self.entries.iter().enumerate().filter_map(|(key, entry)| Some((key, entry.as_ref()?)))
+        self.entries.iter().enumerate().filter_map(|(key, entry)| Some((key, entry.as_deref()?)))
     }
 }
 

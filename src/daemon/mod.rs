@@ -8,7 +8,6 @@ pub mod http;
 pub mod inputs;
 pub mod interfaces;
 pub mod log;
-pub mod port_holder;
 pub mod run;
 pub mod serve;
 pub mod state;

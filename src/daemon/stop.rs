@@ -77,10 +77,10 @@ mod tests {
         let stop = Stop::default();
         let (sender, told) = mpsc::channel();
         let late = sender.clone();
-        stop.tell(move || drop(sender.send("early")));
+        stop.tell(move || sender.send("early").unwrap());
         assert!(!stop.is_asked());
         stop.ask();
-        stop.tell(move || drop(late.send("late")));
+        stop.tell(move || late.send("late").unwrap());
         assert!(stop.is_asked());
         assert_eq!(told.try_iter().collect::<Vec<_>>(), ["early", "late"]);
     }

@@ -204,3 +204,184 @@ fn choose_boot(request: &Request<'_>, image: Arch) -> Result<Boot, Reason> {
         Boot::TftpPath(loader)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dhcp::options;
+    use crate::dhcp::packet::Packet;
+    use crate::dhcp::reply::Destination;
+    use crate::dhcp::testing::{self, IPXE_BIOS, IPXE_POOR, IPXE_UEFI, MAC, ON_67, ON_4011, SERVER, option};
+
+    const DISCOVER: u8 = options::message::DISCOVER;
+    const REQUEST: u8 = options::message::REQUEST;
+    const INFORM: u8 = options::message::INFORM;
+    const DHCP_SERVER: [u8; 4] = [10, 77, 0, 1];
+
+    fn ask(message: testing::Message, arrival: &Arrival, image: Arch) -> Decision {
+        match Request::parse(&message.bytes(), arrival.link_source) {
+            Ok(request) => decide(&request, arrival, &testing::policy(image)),
+            Err(refused) => Decision::Ignore(refused.reason),
+        }
+    }
+
+    /// The OFFER to a DISCOVER on port 67.
+    fn offer(message: testing::Message, image: Arch) -> Reply {
+        match ask(message, &ON_67, image) {
+            Decision::Offer(reply) => reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn ignored(message: testing::Message, arrival: &Arrival) -> String {
+        match ask(message, arrival, Arch::Amd64) {
+            Decision::Ignore(reason) => reason.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn file(reply: &Reply) -> String {
+        let packet = Packet::parse(&reply.bytes).unwrap();
+        let in_header = String::from_utf8(packet.file().to_vec()).unwrap();
+        let in_option = option(&reply.bytes, options::BOOT_FILE).unwrap();
+        assert_eq!(in_option, format!("{in_header}\0").as_bytes(), "header and option 67 say the same");
+        in_header
+    }
+
+    #[test]
+    fn who_gets_what() {
+        let discover = testing::Message::discover;
+        let cases = [
+            ("BIOS ROM", discover(0), Arch::Amd64, "T/undionly.kpxe"),
+            ("x64 UEFI", discover(7), Arch::Amd64, "T/snponly.efi"),
+            ("x64 UEFI as 8", discover(8), Arch::Amd64, "T/snponly.efi"),
+            ("x64 UEFI as 9", discover(9), Arch::Amd64, "T/snponly.efi"),
+            ("arm64 UEFI", discover(11), Arch::Arm64, "T/ipxe-arm64.efi"),
+            ("x64 HTTP", discover(16), Arch::Amd64, "http://10.77.0.2:8090/T/ipxe-amd64.efi"),
+            ("arm64 HTTP", discover(19), Arch::Arm64, "http://10.77.0.2:8090/T/ipxe-arm64.efi"),
+            ("BIOS iPXE", discover(0).ipxe(IPXE_BIOS), Arch::Amd64, "http://10.77.0.2:8090/T/boot.ipxe"),
+            ("UEFI iPXE", discover(7).ipxe(IPXE_UEFI), Arch::Amd64, "http://10.77.0.2:8090/T/boot.ipxe"),
+            ("arm64 iPXE", discover(11).ipxe(IPXE_UEFI), Arch::Arm64, "http://10.77.0.2:8090/T/boot.ipxe"),
+            ("VirtualBox", discover(0).ipxe(IPXE_POOR), Arch::Amd64, "tftp://10.77.0.2/T/undionly.kpxe"),
+            ("UEFI iPXE without EFI", discover(7).ipxe(IPXE_BIOS), Arch::Amd64, "tftp://10.77.0.2/T/snponly.efi"),
+            ("iPXE without option 175", discover(0).ipxe(&[]), Arch::Amd64, "tftp://10.77.0.2/T/undionly.kpxe"),
+        ];
+        for (client, message, image, expected) in cases {
+            let reply = offer(message, image);
+            assert_eq!(file(&reply), expected, "{client}");
+            assert_eq!(reply.to, Destination::Broadcast, "{client}");
+        }
+    }
+
+    #[test]
+    fn option_43_is_for_bios_only() {
+        let discover = testing::Message::discover;
+        let vendor = |message, image| option(&offer(message, image).bytes, options::VENDOR_SPECIFIC);
+        for message in [discover(0), discover(0).ipxe(IPXE_BIOS), discover(0).ipxe(IPXE_POOR)] {
+            assert_eq!(vendor(message, Arch::Amd64), Some(vec![6, 1, 8, 255]));
+        }
+        for message in [discover(7), discover(7).ipxe(IPXE_UEFI), discover(16)] {
+            assert_eq!(vendor(message, Arch::Amd64), None);
+        }
+        assert_eq!(vendor(discover(11), Arch::Arm64), None);
+    }
+
+    #[test]
+    fn the_user_class_in_both_spellings() {
+        for class in [&b"iPXE"[..], b"\x04iPXE"] {
+            let message = testing::Message::discover(0)
+                .with(options::USER_CLASS, class)
+                .with(options::IPXE, &[0xb1, 2, 9, 9, 0x13, 1, 1, 0x18, 1, 1]);
+            assert_eq!(offer(message, Arch::Amd64).boot, Boot::Script);
+        }
+        let other = testing::Message::discover(0).with(options::USER_CLASS, b"gPXE");
+        assert_eq!(offer(other, Arch::Amd64).boot, Boot::TftpPath(Loader::UndionlyKpxe));
+    }
+
+    #[test]
+    fn the_first_known_architecture_counts() {
+        let message = testing::Message::bare(DISCOVER)
+            .with(options::VENDOR_CLASS, b"PXEClient")
+            .with(options::CLIENT_ARCH, &[0x12, 0x34, 0, 7, 0, 0]);
+        assert_eq!(file(&offer(message, Arch::Amd64)), "T/snponly.efi");
+    }
+
+    #[test]
+    fn each_reason_not_to_answer() {
+        let discover = testing::Message::discover;
+        let bare = || testing::Message::bare(DISCOVER);
+        let cases = [
+            (bare(), "not a network boot"),
+            (bare().with(60, b"MSFT 5.0"), "not a network boot"),
+            (discover(0).kind(4), "not a network boot"),
+            (bare().with(60, b"PXEClient"), "no client architecture (option 93)"),
+            (bare().with(60, b"PXEClient").with(93, &[0x12, 0x34]), "unknown client architecture 4660"),
+            (bare().with(60, b"PXEClient").with(93, &[0, 7, 0]), "malformed at byte 254: option 93 has 3 bytes"),
+            (discover(7).with(94, &[1, 3]), "malformed at byte 300: option 94 has 2 bytes"),
+            (
+                bare().with(60, b"PXEClient").with(93, &[0, 7]).with(97, &[0; 16]),
+                "malformed at byte 258: option 97 has 16 bytes",
+            ),
+            (discover(6), "no boot loader for this firmware (x86 (32-bit) UEFI)"),
+            (discover(22), "no boot loader for this firmware (arm64 U-Boot)"),
+            (discover(11), "the image is amd64, this machine is arm64"),
+            (discover(19), "the image is amd64, this machine is arm64"),
+            (discover(0).mac([0xdc, 0xa6, 0x32, 1, 2, 3]), "Raspberry Pi boot code is not supported yet"),
+            (discover(41), "Raspberry Pi boot code is not supported yet"),
+            (discover(0).mac([2, 0, 0, 0, 0, 0xdd]), "denied by netboot.deny"),
+            (discover(0).mac([2, 0, 0, 0, 0, 0xee]), "not in netboot.allow"),
+            (discover(0).patch(0, &[2]), "an answer of another server"),
+            (discover(0).patch(1, &[6, 6]), "malformed at byte 1: hardware address of 6 bytes"),
+            (discover(0).patch(1, &[1, 17]), "malformed at byte 1: hardware address of 17 bytes"),
+            (discover(0).kind(REQUEST).with(54, &DHCP_SERVER), "addressed to another server"),
+            (discover(0).kind(REQUEST), "addressed to another server"),
+            (discover(0).kind(INFORM), "addressed to another server"),
+            (
+                discover(0).with(43, &[71, 4, 0, 1, 0x80, 0, 255]),
+                "asks for a signed boot server reply, which is not supported",
+            ),
+        ];
+        for (message, expected) in cases {
+            assert_eq!(ignored(message, &ON_67), expected);
+        }
+    }
+
+    #[test]
+    fn on_67_only_what_is_for_us_is_acknowledged() {
+        let request = || testing::Message::discover(0).kind(REQUEST);
+        for message in [request().with(54, &SERVER.octets()), request().with(43, &[71, 4, 0, 1, 0, 0, 255])] {
+            assert!(matches!(ask(message, &ON_67, Arch::Amd64), Decision::Ack(_)));
+        }
+        let elsewhere = request().with(54, &DHCP_SERVER).with(43, &[71, 4, 0, 1, 0, 0, 255]);
+        assert_eq!(ignored(elsewhere, &ON_67), "addressed to another server");
+    }
+
+    #[test]
+    fn on_4011_every_firmware_gets_its_ack_where_it_asked_from() {
+        for (arch, expected) in [(0, "T/undionly.kpxe"), (7, "T/snponly.efi")] {
+            for server in [None, Some(SERVER.octets()), Some(DHCP_SERVER)] {
+                let message = testing::Message::discover(arch).kind(REQUEST).ciaddr([10, 77, 0, 165]);
+                let message = server.iter().fold(message, |message, id| message.with(54, id));
+                let Decision::Ack(reply) = ask(message, &ON_4011, Arch::Amd64) else { panic!("no ACK") };
+                assert_eq!(file(&reply), expected);
+                assert_eq!(reply.to, Destination::Unicast(ON_4011.source));
+                let packet = Packet::parse(&reply.bytes).unwrap();
+                assert_eq!((packet.ciaddr(), packet.flags()), (*ON_4011.source.ip(), 0));
+            }
+        }
+        let broadcast = Arrival { unicast: false, ..ON_4011 };
+        let elsewhere = testing::Message::discover(7).kind(REQUEST).with(54, &DHCP_SERVER);
+        assert_eq!(ignored(elsewhere, &broadcast), "addressed to another server");
+        let stray = testing::Message::discover(7);
+        assert!(matches!(ask(stray, &ON_4011, Arch::Amd64), Decision::Offer(_)));
+    }
+
+    #[test]
+    fn an_address_of_16_bytes_is_a_guid_and_the_frame_tells_the_mac() {
+        let message = testing::Message::discover(7).patch(2, &[16]).patch(28, &[0xaa; 16]);
+        let reply = offer(message, Arch::Amd64);
+        assert_eq!(reply.mac, MAC);
+        assert_eq!(reply.bytes[28..44], [0xaa; 16], "copied back as it came");
+        assert_eq!(reply.bytes[2], 16);
+    }
+}

@@ -25,6 +25,8 @@ pub mod packet;
 pub mod reply;
 pub mod request;
 pub mod server;
+#[cfg(test)]
+mod testing;
 
 pub use arch::Loader;
 pub use decide::{Arrival, BootFiles, Decision, Machines, Policy, Port, Reason};

@@ -187,3 +187,90 @@ impl Writer {
         self.bytes.resize(end, 0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dhcp::decide::{Decision, decide};
+    use crate::dhcp::packet::Packet;
+    use crate::dhcp::testing::{self, GUID, MAC, ON_67, SERVER, option};
+    use crate::units::Arch;
+
+    fn offer(message: testing::Message) -> Result<Reply, Reason> {
+        let bytes = message.bytes();
+        let request = Request::parse(&bytes, None).unwrap();
+        match decide(&request, &ON_67, &testing::policy(Arch::Amd64)) {
+            Decision::Offer(reply) => Ok(reply),
+            Decision::Ignore(reason) => Err(reason),
+            Decision::Ack(_) => panic!("an ACK to a DISCOVER"),
+        }
+    }
+
+    #[test]
+    fn every_field_of_an_offer() {
+        let bytes = offer(testing::Message::discover(0).xid(0x1234_5678)).unwrap().bytes;
+        let packet = Packet::parse(&bytes).unwrap();
+        assert_eq!((packet.op(), packet.htype(), packet.hlen(), bytes[3]), (2, 1, 6, 0));
+        assert_eq!((packet.xid(), packet.secs(), packet.flags()), (0x1234_5678, 0, FLAG_BROADCAST));
+        assert_eq!((packet.ciaddr(), packet.yiaddr()), (Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED));
+        assert_eq!((packet.siaddr(), packet.giaddr()), (SERVER, Ipv4Addr::UNSPECIFIED));
+        assert_eq!(packet.chaddr()[..6], MAC.0);
+        assert_eq!((packet.sname(), packet.file()), (&b"10.77.0.2"[..], &b"T/undionly.kpxe"[..]));
+        let options: Vec<(u8, Vec<u8>)> = packet.options().map(|option| (option.code, option.data.to_vec())).collect();
+        let expected: [(u8, &[u8]); 7] = [
+            (53, &[2]),
+            (54, &[10, 77, 0, 2]),
+            (60, b"PXEClient"),
+            (97, &GUID),
+            (43, &[6, 1, 8, 255]),
+            (66, b"10.77.0.2"),
+            (67, b"T/undionly.kpxe\0"),
+        ];
+        assert_eq!(options, expected.map(|(code, data)| (code, data.to_vec())));
+        assert!(bytes.len() >= LENGTH_MIN, "{}", bytes.len());
+    }
+
+    #[test]
+    fn http_clients_hear_their_own_class() {
+        let bytes = offer(testing::Message::discover(16)).unwrap().bytes;
+        assert_eq!(option(&bytes, options::VENDOR_CLASS).unwrap(), b"HTTPClient");
+    }
+
+    #[test]
+    fn a_relay_gets_its_answer_and_its_option_82_last() {
+        let relayed = testing::Message::discover(7).giaddr([10, 9, 0, 1]).with(82, &[1, 2, 0xab, 0xcd]);
+        let reply = offer(relayed).unwrap();
+        assert_eq!(reply.to, Destination::Unicast(SocketAddrV4::new([10, 9, 0, 1].into(), 67)));
+        let packet = Packet::parse(&reply.bytes).unwrap();
+        assert_eq!((packet.giaddr(), packet.flags()), ([10, 9, 0, 1].into(), 0));
+        let last = packet.options().last().unwrap();
+        assert_eq!((last.code, last.data), (82, &[1, 2, 0xab, 0xcd][..]));
+    }
+
+    #[test]
+    fn names_are_not_repeated_where_there_is_no_room() {
+        let relayed = |length| testing::Message::discover(7).giaddr([10, 9, 0, 1]).with(82, &vec![7; length]);
+        let with_room = offer(relayed(200).with(options::MAX_MESSAGE_SIZE, &1472_u16.to_be_bytes())).unwrap();
+        assert!(option(&with_room.bytes, options::BOOT_FILE).is_some());
+        let roomy = with_room.bytes.len();
+        // 576 is the least a client may name, and what counts when it names none.
+        for size in [None, Some(10_u16)] {
+            let message = size
+                .iter()
+                .fold(relayed(254), |message, size| message.with(options::MAX_MESSAGE_SIZE, &size.to_be_bytes()));
+            let tight = offer(message).unwrap().bytes;
+            assert!(tight.len() <= 548 && tight.len() > 300, "{} ({roomy})", tight.len());
+            assert_eq!(option(&tight, options::BOOT_FILE), None);
+            assert_eq!(Packet::parse(&tight).unwrap().file(), b"T/snponly.efi");
+            assert_eq!(option(&tight, 82), Some(vec![7; 254]));
+        }
+        assert_eq!(offer(relayed(400)), Err(Reason::ReplyTooLong(548)));
+    }
+
+    #[test]
+    fn a_boot_item_comes_back_also_to_uefi() {
+        let asked = testing::Message::discover(7).with(43, &[71, 4, 0x80, 0, 0, 0, 255]);
+        let vendor = option(&offer(asked).unwrap().bytes, options::VENDOR_SPECIFIC);
+        assert_eq!(vendor, Some(vec![71, 4, 0x80, 0, 0, 0, 255]));
+    }
+}

@@ -138,3 +138,83 @@ impl Loops {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dhcp::testing::{self, IPXE_BIOS, IPXE_POOR, ON_67};
+    use crate::units::Arch;
+    use std::time::Duration;
+
+    struct Lan {
+        server: Server,
+        start: Instant,
+    }
+
+    impl Lan {
+        fn new() -> Self {
+            Self { server: Server::new(testing::policy(Arch::Amd64)), start: Instant::now() }
+        }
+
+        /// `None` when answered.
+        fn at(&mut self, ms: u64, interface: u32, message: testing::Message) -> Option<Reason> {
+            let now = self.start + Duration::from_millis(ms);
+            let outcome = self.server.handle_input(now, &message.bytes(), &Arrival { interface, ..ON_67 });
+            match outcome.decision {
+                Decision::Ignore(reason) => Some(reason),
+                Decision::Offer(_) | Decision::Ack(_) => None,
+            }
+        }
+    }
+
+    #[test]
+    fn copies_on_another_interface_are_not_answered_but_repeats_are() {
+        let mut lan = Lan::new();
+        let message = || testing::Message::discover(7).xid(1);
+        assert_eq!(lan.at(0, 2, message()), None);
+        assert_eq!(lan.at(1, 3, message()), Some(Reason::Duplicate));
+        assert_eq!(lan.at(2, 2, message()), None, "the client asks again");
+        assert_eq!(lan.at(3, 3, message().patch(8, &[0, 4])), None, "a later try, heard first on the other interface");
+        assert_eq!(lan.at(4, 3, message().giaddr([10, 9, 0, 1])), None, "a relay's own");
+        let window = u64::try_from(limits::DHCP_COPY_WINDOW.as_millis()).unwrap();
+        assert_eq!(lan.at(window + 1, 3, message()), None);
+    }
+
+    #[test]
+    fn the_memory_for_copies_is_bounded() {
+        let mut lan = Lan::new();
+        for xid in 0..=u32::try_from(limits::DHCP_SEEN_MAX).unwrap() {
+            assert_eq!(lan.at(0, 2, testing::Message::discover(7).xid(xid)), None);
+        }
+        assert_eq!(lan.server.seen.order.len(), limits::DHCP_SEEN_MAX);
+        assert_eq!(lan.server.seen.interfaces.len(), limits::DHCP_SEEN_MAX);
+        assert_eq!(lan.at(0, 3, testing::Message::discover(7).xid(0)), None, "the oldest is forgotten");
+    }
+
+    #[test]
+    fn a_loader_that_changes_nothing_is_offered_twice() {
+        let mut lan = Lan::new();
+        let poor = |xid| testing::Message::discover(0).ipxe(IPXE_POOR).xid(xid);
+        assert_eq!(lan.at(0, 2, poor(1)), None);
+        assert_eq!(lan.at(1_000, 2, poor(1)), None, "the same try");
+        assert_eq!(lan.at(9_000, 2, poor(2)), None);
+        assert_eq!(lan.at(18_000, 2, poor(3)), Some(Reason::LoaderLoop(2)));
+        assert_eq!(lan.at(19_000, 2, poor(3)), Some(Reason::LoaderLoop(2)));
+        assert_eq!(lan.at(60_001, 2, poor(4)), None, "a minute later it may try again");
+        assert_eq!(lan.at(61_000, 2, testing::Message::discover(0).ipxe(IPXE_BIOS).xid(5)), None, "ours runs");
+        for xid in 6..8 {
+            assert_eq!(lan.at(62_000, 2, poor(xid)), None, "and the count starts anew");
+        }
+    }
+
+    #[test]
+    fn the_memory_for_loops_is_bounded() {
+        let mut lan = Lan::new();
+        for number in 0..=u32::try_from(limits::DHCP_LOOPS_MAX).unwrap() {
+            let [_, b, c, d] = number.to_be_bytes();
+            let message = testing::Message::discover(0).ipxe(IPXE_POOR).mac([2, b, c, d, 0, 1]).xid(number);
+            assert_eq!(lan.at(0, 2, message), None);
+        }
+        assert!(lan.server.loops.machines.len() <= limits::DHCP_LOOPS_MAX);
+    }
+}

@@ -23,14 +23,13 @@ pub struct BootDir {
     addresses: Recent<Ipv4Addr, MacAddr>,
 }
 
-/// A file to send by TFTP.
-#[derive(Debug, Clone)]
-pub struct BootFile {
-    pub bytes: Arc<[u8]>,
-    /// The name for the log: no token in it.
-    pub public_name: String,
-    /// Set when this is a machine's boot script.
-    pub script_of: Option<MacAddr>,
+/// What a name of a TFTP request stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked<'a> {
+    Script(MacAddr, Network),
+    /// A script that asks again by MAC address.
+    FindByMac,
+    Loader(&'a str),
 }
 
 impl BootDir {
@@ -62,49 +61,51 @@ impl BootDir {
     }
 
     /// The file that `from` asks of `server` (our address at which the request came in) under `name`, which has no leading slash.
-    pub fn open(&mut self, now: Duration, from: Ipv4Addr, server: Ipv4Addr, name: &str) -> Option<BootFile> {
+    pub fn open(&mut self, now: Duration, from: Ipv4Addr, server: Ipv4Addr, name: &str) -> Option<Arc<[u8]>> {
         if let Some(name) = self.served.names.parse(name) {
-            let mac = name.mac;
-            self.seen_at(now, from, mac);
-            return match name.file {
-                file::AUTOEXEC => Some(self.script(server, mac, Network::Down)),
-                file::SCRIPT => Some(self.script(server, mac, Network::Up)),
-                other => self.loader(mac, other),
-            };
+            self.seen_at(now, from, name.mac);
         }
-        if name == file::AUTOEXEC {
-            return Some(match self.addresses.find(now, &from) {
-                Some(mac) => self.script(server, *mac, Network::Down),
-                None => BootFile {
-                    bytes: script::find_by_mac(server).into_bytes().into(),
-                    public_name: name.to_owned(),
-                    script_of: None,
-                },
+        match self.asked(now, from, name)? {
+            Asked::Script(mac, network) => Some(self.script(server, mac, network)),
+            Asked::FindByMac => Some(script::find_by_mac(server).into_bytes().into()),
+            Asked::Loader(file) => Some(self.served.loader(file)?.1.bytes.clone()),
+        }
+    }
+
+    /// The machine whose boot script `from` gets under `name`; `None` for every other file.
+    #[must_use]
+    pub fn script_of(&self, now: Duration, from: Ipv4Addr, name: &str) -> Option<MacAddr> {
+        match self.asked(now, from, name)? {
+            Asked::Script(mac, _) => Some(mac),
+            Asked::FindByMac | Asked::Loader(_) => None,
+        }
+    }
+
+    fn asked<'a>(&self, now: Duration, from: Ipv4Addr, name: &'a str) -> Option<Asked<'a>> {
+        if let Some(name) = self.served.names.parse(name) {
+            return Some(match name.file {
+                file::AUTOEXEC => Asked::Script(name.mac, Network::Down),
+                file::SCRIPT => Asked::Script(name.mac, Network::Up),
+                other => Asked::Loader(other),
             });
         }
-        let mac =
-            name.strip_prefix(script::BY_MAC)?.strip_prefix('/')?.strip_suffix(file::AUTOEXEC)?.strip_suffix('/')?;
-        let mac = mac.parse().ok()?;
+        if name == file::AUTOEXEC {
+            let mac = self.addresses.find(now, &from);
+            return Some(mac.map_or(Asked::FindByMac, |mac| Asked::Script(*mac, Network::Down)));
+        }
+        let rest = name.strip_prefix(script::BY_MAC)?.strip_prefix('/')?;
+        let mac = rest.strip_suffix(file::AUTOEXEC)?.strip_suffix('/')?.parse().ok()?;
         self.offered.find(now, &mac)?;
         // The script that led here has brought the network up.
-        Some(self.script(server, mac, Network::Up))
+        Some(Asked::Script(mac, Network::Up))
     }
 
-    fn script(&self, server: Ipv4Addr, mac: MacAddr, network: Network) -> BootFile {
+    fn script(&self, server: Ipv4Addr, mac: MacAddr, network: Network) -> Arc<[u8]> {
         let server = SocketAddrV4::new(server, self.served.names.http_port());
-        BootFile {
-            bytes: match self.served.script(server, mac, network) {
-                Body::Memory(memory) => memory.bytes,
-                Body::Blob(_) => Arc::default(),
-            },
-            public_name: format!("{mac}/{}", file::AUTOEXEC),
-            script_of: Some(mac),
+        match self.served.script(server, mac, network) {
+            Body::Memory(memory) => memory.bytes,
+            Body::Blob(_) => Arc::default(),
         }
-    }
-
-    fn loader(&self, mac: MacAddr, name: &str) -> Option<BootFile> {
-        let (name, memory) = self.served.loader(name)?;
-        Some(BootFile { bytes: memory.bytes.clone(), public_name: format!("{mac}/{name}"), script_of: None })
     }
 }
 
@@ -124,19 +125,19 @@ mod tests {
         BootDir::new(Arc::new(served(Some(b"#cloud-config"))))
     }
 
-    /// The log name and the text of what is found.
-    fn open(dir: &mut BootDir, seconds: u64, name: &str) -> Option<(String, String)> {
+    /// The machine whose script it is, if it is one, and the text of what is found.
+    fn open(dir: &mut BootDir, seconds: u64, name: &str) -> Option<(Option<MacAddr>, String)> {
         let found = dir.open(at(seconds), CLIENT, SERVER, name)?;
-        Some((found.public_name, String::from_utf8(found.bytes.to_vec()).unwrap()))
+        Some((dir.script_of(at(seconds), CLIENT, name), String::from_utf8(found.to_vec()).unwrap()))
     }
 
     #[test]
     fn a_loader_and_the_script_it_asks_for_at_the_root() {
         let mut dir = dir();
         let loader = dir.served.names.path(MAC, "snponly.efi");
-        assert_eq!(open(&mut dir, 0, &loader), Some(("52:54:00:12:34:56/snponly.efi".into(), "UEFI".into())));
-        let (name, script) = open(&mut dir, 1, "autoexec.ipxe").unwrap();
-        assert_eq!(name, "52:54:00:12:34:56/autoexec.ipxe");
+        assert_eq!(open(&mut dir, 0, &loader), Some((None, "UEFI".into())));
+        let (mac, script) = open(&mut dir, 1, "autoexec.ipxe").unwrap();
+        assert_eq!(mac, Some(MAC));
         assert!(script.contains("http://10.0.0.1:8090/525400123456-"), "{script}");
         assert!(!script.contains("\ngoto fetch\n"), "the network is not up yet:\n{script}");
         let own = dir.served.names.path(MAC, "autoexec.ipxe");
@@ -148,19 +149,19 @@ mod tests {
         let mut dir = dir();
         dir.seen_at(at(0), CLIENT, MAC);
         dir.seen_at(at(0), Ipv4Addr::UNSPECIFIED, MacAddr([1; 6]));
-        assert_eq!(open(&mut dir, 1, "autoexec.ipxe").unwrap().0, "52:54:00:12:34:56/autoexec.ipxe");
+        assert_eq!(open(&mut dir, 1, "autoexec.ipxe").unwrap().0, Some(MAC));
     }
 
     #[test]
     fn a_stranger_is_told_to_ask_by_mac_and_answered_when_it_was_offered_a_boot() {
         let mut dir = dir();
-        let (name, script) = open(&mut dir, 0, "autoexec.ipxe").unwrap();
-        assert_eq!(name, "autoexec.ipxe");
+        let (mac, script) = open(&mut dir, 0, "autoexec.ipxe").unwrap();
+        assert_eq!(mac, None);
         assert!(script.contains("tftp://10.0.0.1/by-mac/${net0/mac:hexhyp}/autoexec.ipxe"), "{script}");
         let by_mac = "by-mac/52-54-00-12-34-56/autoexec.ipxe";
         assert_eq!(open(&mut dir, 0, by_mac), None);
         dir.offered(at(1), MAC);
-        assert_eq!(open(&mut dir, 2, by_mac).unwrap().0, "52:54:00:12:34:56/autoexec.ipxe");
+        assert_eq!(open(&mut dir, 2, by_mac).unwrap().0, Some(MAC));
         assert_eq!(open(&mut dir, 2 + limits::MACHINE_ADDRESS_AGE_MAX.as_secs(), by_mac), None);
         assert!(open(&mut dir, 2, "by-mac/52-54-00-12-34-57/autoexec.ipxe").is_none());
     }
@@ -170,7 +171,7 @@ mod tests {
         let mut dir = dir();
         dir.seen_at(at(0), CLIENT, MAC);
         let later = limits::MACHINE_ADDRESS_AGE_MAX.as_secs() + 1;
-        assert_eq!(open(&mut dir, later, "autoexec.ipxe").unwrap().0, "autoexec.ipxe");
+        assert_eq!(open(&mut dir, later, "autoexec.ipxe").unwrap().0, None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use crate::units::MacAddr;
 use std::borrow::Cow;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
@@ -22,8 +23,8 @@ pub enum Event {
     TftpSent { name: String, to: SocketAddr, bytes: u64, took: Duration },
     /// A TFTP transfer that began did not end well, or was refused.
     TftpFailed { name: String, to: SocketAddr, reason: Cow<'static, str> },
-    /// The boot script of a machine was sent by HTTP.
-    ScriptSent { mac: MacAddr, to: SocketAddr },
+    /// The boot script of a machine was sent.
+    ScriptSent { mac: MacAddr, to: SocketAddr, by: Protocol },
     /// The last byte of a piece went out by HTTP.
     FileSent { mac: MacAddr, piece: Piece, to: SocketAddr, bytes: u64, took: Duration },
     /// A client left (or was cut) in the middle of a piece: `sent` of `size` bytes had gone out.
@@ -34,6 +35,22 @@ pub enum Event {
     Trouble { what: Cow<'static, str> },
     /// This many events did not fit into the channel.
     Lost { events: u64 },
+}
+
+/// How a boot script went out: UEFI's iPXE asks for it by the protocol that brought iPXE itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Tftp,
+    Http,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tftp => "TFTP",
+            Self::Http => "HTTP",
+        })
+    }
 }
 
 /// A part of what a machine needs to boot.

@@ -123,9 +123,9 @@ impl Journal {
                 let text = format!("TFTP: Sending {name:?} to {to} failed: {reason}");
                 self.complain(now, Verb::FailedTftp, Source::Address(to.ip()), &reason, Level::Info, text);
             }
-            Event::ScriptSent { mac, to } => {
+            Event::ScriptSent { mac, to, by } => {
                 self.machine(now, mac);
-                self.tell(now, Level::Info, format!("HTTP: Sending ipxe boot script to {to}"));
+                self.tell(now, Level::Info, format!("{by}: Sending ipxe boot script to {to}"));
             }
             Event::FileSent { mac, piece, to, .. } => {
                 self.tell(now, Level::Info, format!("HTTP: Sent file \"{}\" to {to}", piece.log_name()));
@@ -270,6 +270,7 @@ impl fmt::Display for Complaint {
 
 #[cfg(test)]
 mod tests {
+    use super::super::event::Protocol;
     use super::*;
     use std::net::SocketAddr;
 
@@ -316,7 +317,7 @@ mod tests {
         let tftp = Event::TftpSent { name, to: client(6489), bytes: 100, took: at(0) };
         assert_eq!(lines(journal, 0, tftp), ["TFTP: Sent \"08:00:27:54:1a:d1/undionly.kpxe\" to 192.168.68.113:6489"]);
         assert_eq!(lines(journal, 6, offered(MAC)), ["DHCP: Offering to boot 08:00:27:54:1a:d1"]);
-        let script = Event::ScriptSent { mac: MAC, to: client(45435) };
+        let script = Event::ScriptSent { mac: MAC, to: client(45435), by: Protocol::Http };
         assert_eq!(lines(journal, 6, script), ["HTTP: Sending ipxe boot script to 192.168.68.113:45435"]);
         assert_eq!(lines(journal, 7, sent(Piece::Kernel)), ["HTTP: Sent file \"kernel\" to 192.168.68.113:45435"]);
         assert_eq!(lines(journal, 8, sent(Piece::Initrd)), ["HTTP: Sent file \"initrd-0\" to 192.168.68.113:45435"]);

@@ -75,7 +75,7 @@ pub enum Error {
     Resolve(String),
     #[error("{0} refuses the connection; is a server running on that port?")]
     Refused(String),
-    #[error("{host}: {what} took longer than {} s", .limit.as_secs())]
+    #[error("{host}: {what} took longer than {} s", .limit.as_secs_f32())]
     Timeout { host: String, what: &'static str, limit: Duration },
     #[error("{host}: TLS failed: {reason}; trust its authority with ca_file, or set allow-insecure-registries")]
     Tls { host: String, reason: String },

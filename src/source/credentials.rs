@@ -216,18 +216,7 @@ impl Keychain {
         let (success, output) = converse(child, server, self.helper_timeout)
             .map_err(helper_error)?
             .ok_or_else(|| failed("it did not answer in time"))?;
-        if !success {
-            // The protocol's one way to say "I have none", on stdout.
-            let text = String::from_utf8_lossy(&output);
-            return if text.contains("credentials not found") { Ok(None) } else { Err(failed("it reported an error")) };
-        }
-        let answer: HelperAnswer = serde_json::from_slice(&output).map_err(|_| failed("its answer is not valid"))?;
-        let secret = Secret::new(answer.secret);
-        Ok(Some(if answer.username == TOKEN_USER {
-            Login::Identity(secret)
-        } else {
-            Login::Password { user: answer.username, password: secret }
-        }))
+        parse_answer(success, &output).map_err(failed)
     }
 }
 
@@ -288,6 +277,20 @@ fn normalize(key: &str) -> String {
     let (host, path) = key.split_once('/').map_or((key, ""), |(host, path)| (host, path));
     let host = if HUB_NAMES.contains(&host) { "docker.io".to_owned() } else { host.to_ascii_lowercase() };
     if path.is_empty() { host } else { format!("{host}/{path}") }
+}
+
+/// Reads a helper's answer: JSON, or the protocol's one way to say "I have none", on stdout.
+fn parse_answer(success: bool, output: &[u8]) -> Result<Option<Login>, &'static str> {
+    if !success {
+        let none = String::from_utf8_lossy(output).contains("credentials not found");
+        return if none { Ok(None) } else { Err("it reported an error") };
+    }
+    let answer: HelperAnswer = serde_json::from_slice(output).map_err(|_| "its answer is not valid")?;
+    let secret = Secret::new(answer.secret);
+    Ok(Some(match answer.username.as_str() {
+        TOKEN_USER => Login::Identity(secret),
+        _ => Login::Password { user: answer.username, password: secret },
+    }))
 }
 
 /// Writes the question, reads the answer; `None` when it took too long, and the child is gone then.

@@ -39,7 +39,7 @@ struct Part {
 /// Why an attempt ended before the blob did.
 enum Fault {
     Lasting(Error),
-    Passing(registry::Error, Option<Duration>),
+    Passing(Box<registry::Error>, Option<Duration>),
 }
 
 impl Download<'_> {
@@ -140,8 +140,9 @@ impl Download<'_> {
         let size = self.blob.layer.size;
         let mut buffer = vec![0; limits::BLOB_BUFFER_BYTES];
         loop {
-            let count =
-                body.read(&mut buffer).map_err(|source| Fault::from((self.registry.client_error(source), None)))?;
+            let count = body
+                .read(&mut buffer)
+                .map_err(|source| Fault::from(registry::Failure::from(self.registry.client_error(source))))?;
             if count == 0 {
                 return if part.have == size { Ok(()) } else { Err(self.ended_early(part.have)) };
             }
@@ -180,7 +181,7 @@ impl Download<'_> {
     }
 
     fn ended_early(&self, have: u64) -> Fault {
-        Fault::Passing(registry::Error::Short { digest: self.digest(), have }, None)
+        Fault::Passing(Box::new(registry::Error::Short { digest: self.digest(), have }), None)
     }
 
     fn hash_file(&self, file: &File, path: &Path, length: u64) -> Result<Sha256, Error> {

@@ -22,9 +22,9 @@ use crate::units::{ByteSize, Digest};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("layer {digest} stopped at {have} of {size}", have = ByteSize(*.have), size = ByteSize(*.size))]
-    Interrupted { digest: Digest, have: u64, size: u64, source: registry::Error },
+    Interrupted { digest: Digest, have: u64, size: u64, source: Box<registry::Error> },
     #[error(transparent)]
-    Registry(#[from] registry::Error),
+    Registry(#[from] Box<registry::Error>),
     #[error("layer {wanted} arrived with the digest {actual}; the registry or something before it altered it")]
     Digest { wanted: Digest, actual: Digest },
     #[error("layer {digest} is longer than the {size} bytes that its manifest promises")]

@@ -50,8 +50,14 @@ impl Transient for Error {
     }
 }
 
+impl<T: Transient> Transient for Box<T> {
+    fn is_transient(&self) -> bool {
+        (**self).is_transient()
+    }
+}
+
 /// A failed attempt, and when the server wants to be asked again.
-pub(super) type Failure = (Error, Option<Duration>);
+pub(super) type Failure = (Box<Error>, Option<Duration>);
 
 /// Resolves a name to the layers of its image for one architecture. The tag is always asked for; what a digest names is
 /// taken from the cache when it is there, so such an image needs no network the second time.
@@ -131,12 +137,12 @@ impl Registry {
                 if range_start(&range) == Some(from) {
                     return Ok((response.into_body(), 0));
                 }
-                Err((Error::Range { digest, from, range }, None))
+                Err(Error::Range { digest, from, range }.into())
             }
-            416 => Err((Error::Short { digest, have: from }, None)),
+            416 => Err(Error::Short { digest, have: from }.into()),
             404 => {
                 let detail = format!("layer {digest} is missing there");
-                Err((Error::NotFound { image: self.image(), detail }, None))
+                Err(Error::NotFound { image: self.image(), detail }.into())
             }
             _ => Err(self.unexpected(response)),
         }
@@ -178,48 +184,49 @@ impl Registry {
 
     /// A document whole, and the digest that the registry says it has.
     fn small(&self, path: &str) -> Result<(Vec<u8>, Option<Digest>), Error> {
-        self.client.retrying(|| {
+        let result = self.client.retrying(|| {
             let response = self.get(path, &[("accept", ACCEPT)])?;
             match response.status() {
                 200 => {
                     let promised = response.header("docker-content-digest").and_then(|text| text.parse().ok());
                     let body = response.read_to_vec(limits::MANIFEST_BYTES_MAX);
-                    body.map(|bytes| (bytes, promised)).map_err(|source| (self.client_error(source), None))
+                    body.map(|bytes| (bytes, promised)).map_err(|source| self.client_error(source).into())
                 }
                 404 => {
                     let detail = detail(response);
-                    Err((Error::NotFound { image: self.image(), detail }, None))
+                    Err(Error::NotFound { image: self.image(), detail }.into())
                 }
                 _ => Err(self.unexpected(response)),
             }
-        })
+        });
+        result.map_err(|error: Box<Error>| *error)
     }
 
     /// One GET below `/v2/<repository>/`, logging in as often as it helps.
     fn get(&self, path: &str, extra: &[Header<'_>]) -> Result<Response, Failure> {
         let url = Url { path: format!("/v2/{}/{path}", self.reference.repository()), ..self.base()? };
-        let auth = |source| (Error::Auth { image: self.image(), source }, None);
+        let auth = |source| Failure::from(Error::Auth { image: self.image(), source });
         // Thrice: a token that ended, one that another thread renewed meanwhile, and the answer.
         for _ in 0..3 {
             let sent = self.authorizer.header(&self.client, Instant::now()).map_err(auth)?;
             let login = sent.as_ref().map(|value| ("authorization", value.expose()));
             let headers: Vec<Header<'_>> = extra.iter().copied().chain(login).collect();
             let response = self.client.get(&url, &headers, Trust::AsConfigured);
-            let response = response.map_err(|source| (self.client_error(source), None))?;
+            let response = response.map_err(|source| Failure::from(self.client_error(source)))?;
             match response.status() {
                 // A challenge from where the registry redirects to is not the registry's: no login is sent for it.
                 401 if response.url().authority == url.authority => {
                     let challenges = parse_challenges(response.headers("www-authenticate"));
                     let answered = self.authorizer.answer(&self.client, &challenges, sent.as_ref(), Instant::now());
                     if !answered.map_err(auth)? {
-                        return Err((self.denied(401), None));
+                        return Err(self.denied(401).into());
                     }
                 }
-                status @ (401 | 403) => return Err((self.denied(status), None)),
+                status @ (401 | 403) => return Err(self.denied(status).into()),
                 _ => return Ok(response),
             }
         }
-        Err((self.denied(401), None))
+        Err(self.denied(401).into())
     }
 
     /// `https://host`, or `http://host` where that is allowed and TLS is not spoken: with `allow-insecure-registries`,
@@ -237,7 +244,7 @@ impl Registry {
     }
 
     fn probe(&self, https: Url) -> Result<Url, Failure> {
-        let failure = |source| (self.client_error(source), None);
+        let failure = |source| Failure::from(self.client_error(source));
         let error = match self.client.get(&https, &[], Trust::AsConfigured) {
             Ok(_) => return Ok(https),
             // It speaks TLS, and is not whom it should be: no reason to go on without.
@@ -272,7 +279,7 @@ impl Registry {
 
     fn unexpected(&self, response: Response) -> Failure {
         let (status, retry_after) = (response.status(), response.retry_after());
-        (Error::Status { image: self.image(), status, detail: detail(response) }, retry_after)
+        (Box::new(Error::Status { image: self.image(), status, detail: detail(response) }), retry_after)
     }
 
     pub(super) fn client_error(&self, source: client::Error) -> Error {
@@ -294,7 +301,7 @@ impl Registry {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        (error, None)
+        (Box::new(error), None)
     }
 }
 

@@ -3,8 +3,8 @@
 //! No policy here: each file wraps one kernel interface, owns its descriptor and returns [`std::io::Error`].
 #![allow(unsafe_code)]
 
+pub mod discard;
 pub mod netlink;
-pub mod netns;
 pub mod packet_socket;
 pub mod pktinfo;
 pub mod port_holder;
@@ -12,6 +12,7 @@ pub mod raw_ip;
 pub mod sendfile;
 pub mod signal;
 pub mod terminal;
+pub mod testbed;
 pub mod time;
 pub mod udp;
 pub mod user;

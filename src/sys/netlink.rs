@@ -201,7 +201,8 @@ fn parse_link(body: &[u8]) -> Option<Interface> {
     let mut interface = Interface {
         index,
         up: flags & libc::IFF_UP != 0,
-        carrier: flags & libc::IFF_RUNNING != 0,
+        // Not IFF_RUNNING, which the kernel sets up to a second later.
+        carrier: flags & libc::IFF_LOWER_UP != 0,
         loopback: flags & libc::IFF_LOOPBACK != 0,
         ..Interface::default()
     };

@@ -21,8 +21,6 @@ pub struct Frame<'a> {
     pub bytes: &'a [u8],
     /// `TP_STATUS_CSUMNOTREADY`: the sender is on this host and left the checksum to a network card that never saw it.
     pub checksum_not_ready: bool,
-    /// The VLAN the frame was tagged with (0: only a priority); the kernel has cut the tag out of `bytes`.
-    pub vlan: Option<u16>,
 }
 
 /// Buffers for a batch of frames, reused from call to call.
@@ -73,12 +71,8 @@ impl Batch {
             let bytes = self.buffers[index].get(..header.msg_len as usize)?;
             let whole = header.msg_hdr.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) == 0;
             let auxdata = auxiliary_data(&header.msg_hdr)?;
-            let has = |bit: u32| auxdata.tp_status & bit != 0;
-            whole.then_some(Frame {
-                bytes,
-                checksum_not_ready: has(libc::TP_STATUS_CSUMNOTREADY),
-                vlan: has(libc::TP_STATUS_VLAN_VALID).then_some(auxdata.tp_vlan_tci & 0x0fff),
-            })
+            let checksum_not_ready = auxdata.tp_status & libc::TP_STATUS_CSUMNOTREADY != 0;
+            whole.then_some(Frame { bytes, checksum_not_ready })
         })
     }
 
@@ -189,11 +183,12 @@ fn link_address(interface: u32, protocol: c_int) -> io::Result<libc::sockaddr_ll
     })
 }
 
-/// A classic BPF program (Linux, Documentation/networking/filter.rst): whole IPv4 UDP datagrams to `port`.
+/// A classic BPF program (Linux, Documentation/networking/filter.rst): whole IPv4 UDP datagrams to `port` that are for this host.
 ///
-/// The kernel takes VLAN tags out of the frame before the filter sees it, so the offsets hold for tagged frames too; those are
-/// told apart by [`Frame::vlan`].
-fn udp_to_port(port: u16) -> [libc::sock_filter; 11] {
+/// The kernel marks as "for another host" also what came tagged with a VLAN this host has no interface for; the tag itself is gone
+/// before the filter runs (`__netif_receive_skb_core`), so without this check those messages would look like ordinary ones.
+fn udp_to_port(port: u16) -> [libc::sock_filter; 13] {
+    const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const LOAD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
     const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
     const LOAD_HALF_AT_X: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_IND) as u16;
@@ -201,8 +196,11 @@ fn udp_to_port(port: u16) -> [libc::sock_filter; 11] {
     const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const ANY_SET: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
     let op = |code, k, jt, jf| libc::sock_filter { code, jt, jf, k };
     [
+        op(LOAD_WORD, PACKET_TYPE, 0, 0),
+        op(EQUAL, u32::from(libc::PACKET_OTHERHOST), 10, 0),
         op(LOAD_HALF, 12, 0, 0),
         op(EQUAL, 0x0800, 0, 8), // EtherType: IPv4
         op(LOAD_BYTE, 23, 0, 0),

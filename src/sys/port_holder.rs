@@ -14,9 +14,10 @@ pub enum Transport {
 /// user's descriptors are visible to root only.
 #[must_use]
 pub fn port_holder(transport: Transport, port: u16) -> Option<String> {
+    // Of the calling thread's network namespace, which need not be the process's.
     let tables = match transport {
-        Transport::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
-        Transport::Udp => ["/proc/net/udp", "/proc/net/udp6"],
+        Transport::Tcp => ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"],
+        Transport::Udp => ["/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"],
     };
     let inodes: Vec<String> = tables
         .iter()

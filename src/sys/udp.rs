@@ -171,7 +171,9 @@ mod tests {
         let sender = open(Ipv4Addr::LOCALHOST).unwrap();
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
         let bytes: Vec<u8> = (0..2500).map(|n| u8::try_from(n % 251).unwrap()).collect();
-        for send in [send_segmented::<UdpSocket>, send_batch] {
+        let ways: [fn(&UdpSocket, &[u8], usize, SocketAddrV4) -> io::Result<()>; 2] =
+            [|s, b, n, to| send_segmented(s, b, n, to), |s, b, n, to| send_batch(s, b, n, to)];
+        for send in ways {
             send(&sender, &bytes, 1000, address(&receiver)).unwrap();
             let (mut got, mut buffer) = (Vec::new(), [0; 2000]);
             for expected in [1000, 1000, 500] {

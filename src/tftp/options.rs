@@ -69,7 +69,8 @@ impl Terms {
             let fits = u64::from(mtu.saturating_sub(PATH_OVERHEAD)).clamp(BLOCK_SIZE_MIN, BLOCK_SIZE_MAX);
             self.block_size = narrow(asked.min(fits));
             ("blksize", u64::from(self.block_size))
-        } else if is("tsize") {
+        } else if is("tsize") && len > 0 {
+            // curl (seen in 7.88) takes a size of 0 for an illegal answer.
             ("tsize", len)
         } else if is("timeout") && (1..=255).contains(&asked) {
             self.timeout = Some(Duration::from_secs(asked));

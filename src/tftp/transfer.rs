@@ -44,7 +44,7 @@ pub enum End {
 pub enum Failure {
     #[error("no answer for {0} s")]
     Silent(u64),
-    #[error("the client stopped it: {code} {message:?}")]
+    #[error("the client stopped it: error {code} {message:?}")]
     Client { code: u16, message: String },
     #[error("the client closed its port")]
     Gone,
@@ -329,5 +329,234 @@ impl Timer {
             }
         }
         self.interval = self.first;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    struct Trace {
+        transfer: Transfer,
+        start: Instant,
+    }
+
+    fn trace(len: usize, options: &str) -> Trace {
+        let bytes: Arc<[u8]> = (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        let request =
+            format!("\0\x01f\0octet\0{}", options.replace(' ', "\0") + if options.is_empty() { "" } else { "\0" });
+        let Ok(Packet::Read(request)) = Packet::parse(request.as_bytes()) else { panic!("{options}") };
+        let terms = Terms::negotiate(&request, len as u64, 1500);
+        let start = Instant::now();
+        Trace { transfer: Transfer::new(start, Arc::new(bytes), terms), start }
+    }
+
+    impl Trace {
+        fn at(&self, ms: u64) -> Instant {
+            self.start + Duration::from_millis(ms)
+        }
+
+        /// All that leaves now: `OACK`, or the block numbers.
+        fn out(&mut self, ms: u64) -> String {
+            let (now, mut shown) = (self.at(ms), Vec::new());
+            let mut bytes = Vec::new();
+            while let Some(datagram_len) = self.transfer.poll_output(now, &mut bytes).unwrap() {
+                shown.extend(bytes.chunks(datagram_len).map(|datagram| match datagram[1] {
+                    6 => "OACK".to_owned(),
+                    _ => u16::from_be_bytes([datagram[2], datagram[3]]).to_string(),
+                }));
+                bytes.clear();
+            }
+            shown.join(" ")
+        }
+
+        fn ack(&mut self, ms: u64, number: u16) -> Option<End> {
+            let now = self.at(ms);
+            self.transfer.handle_packet(now, &Packet::Ack(number))
+        }
+
+        fn error(&mut self, ms: u64, code: u16) -> Option<End> {
+            let now = self.at(ms);
+            self.transfer.handle_packet(now, &Packet::Error { code: ErrorCode(code), message: b"stop" })
+        }
+
+        fn deadline_ms(&self) -> u128 {
+            self.transfer.next_deadline().duration_since(self.start).as_millis()
+        }
+
+        /// Runs the timers until the transfer ends: when each resend happened, and the end.
+        fn silence(&mut self) -> (Vec<u128>, End) {
+            let mut resends = Vec::new();
+            loop {
+                let ms = self.deadline_ms();
+                let now = self.at(u64::try_from(ms).unwrap());
+                if let Some(end) = self.transfer.handle_timeout(now) {
+                    return (resends, end);
+                }
+                if !self.out(u64::try_from(ms).unwrap()).is_empty() {
+                    resends.push(ms);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lock_step_without_options() {
+        let mut t = trace(1200, "");
+        assert_eq!(t.out(0), "1");
+        assert_eq!(t.out(0), "", "one block until it is acknowledged");
+        assert_eq!((t.ack(1, 1), t.out(1)), (None, "2".into()));
+        assert_eq!((t.ack(2, 2), t.out(2)), (None, "3".into()));
+        assert_eq!(t.ack(3, 3), Some(End::Sent));
+    }
+
+    #[test]
+    fn the_final_block_is_shorter_even_if_empty() {
+        for (len, blocks) in [(0, 1), (511, 1), (512, 2), (1024, 3)] {
+            let mut t = trace(len, "");
+            for block in 1..=blocks {
+                assert_eq!(t.out(0), block.to_string(), "{len}");
+                assert_eq!(t.ack(0, block), (block == blocks).then_some(End::Sent), "{len}");
+            }
+        }
+    }
+
+    #[test]
+    fn options_are_agreed_before_data() {
+        let mut t = trace(1200, "blksize 512 windowsize 2");
+        assert_eq!(t.out(0), "OACK");
+        assert_eq!((t.ack(1, 1), t.out(1)), (None, String::new()), "nothing was sent that this could acknowledge");
+        assert_eq!((t.ack(2, 0), t.out(2)), (None, "1 2".into()));
+        assert_eq!((t.ack(3, 0), t.out(3)), (None, String::new()), "a second ACK 0 starts nothing");
+        assert_eq!((t.ack(4, 2), t.out(4)), (None, "3".into()));
+        assert_eq!(t.ack(5, 3), Some(End::Sent));
+    }
+
+    #[test]
+    fn a_repeated_ack_is_never_answered() {
+        let mut t = trace(5000, "");
+        assert_eq!(t.out(0), "1");
+        assert_eq!((t.ack(1, 1), t.out(1)), (None, "2".into()));
+        for number in [1, 0, 3, 65535] {
+            assert_eq!((t.ack(2, number), t.out(2)), (None, String::new()), "{number}");
+        }
+        assert_eq!((t.ack(3, 2), t.out(3)), (None, "3".into()));
+    }
+
+    #[test]
+    fn an_ack_inside_of_the_window_goes_back() {
+        let mut t = trace(100_000, "windowsize 4");
+        assert_eq!((t.out(0), t.ack(0, 0), t.out(0)), ("OACK".into(), None, "1 2 3 4".into()));
+        assert_eq!((t.ack(1, 2), t.out(1)), (None, "3 4 5 6".into()), "3 was lost");
+        assert_eq!((t.ack(1, 2), t.out(1)), (None, String::new()), "EDK2 tells a gap once for each later block");
+        assert_eq!((t.ack(2, 1), t.out(2)), (None, String::new()), "late");
+        assert_eq!((t.ack(3, 4), t.out(3)), (None, "5 6 7 8".into()), "reordered: 4 came after all");
+        assert_eq!((t.ack(4, 8), t.out(4)), (None, "9 10 11 12".into()));
+    }
+
+    #[test]
+    fn the_timer_resends_the_window_and_backs_off_until_it_gives_up() {
+        let mut t = trace(100_000, "windowsize 4");
+        assert_eq!((t.out(0), t.ack(0, 0), t.out(0)), ("OACK".into(), None, "1 2 3 4".into()));
+        let (resends, end) = t.silence();
+        assert_eq!(resends, [1000, 3000, 7000, 11_000, 15_000, 19_000, 23_000, 27_000]);
+        assert_eq!(end, End::Failed(Failure::Silent(30)));
+        assert_eq!(t.deadline_ms(), 30_000);
+    }
+
+    #[test]
+    fn round_trips_shorten_the_timer_and_resent_blocks_do_not_count() {
+        let mut t = trace(100_000, "");
+        t.out(0);
+        t.ack(10, 1);
+        t.out(10);
+        assert_eq!(t.deadline_ms(), 210, "four round trips of 10 ms, but not sooner than 200 ms");
+        t.transfer.handle_timeout(t.at(210));
+        assert_eq!((t.out(210), t.deadline_ms()), ("2".into(), 610));
+        t.ack(600, 2); // to either copy
+        t.out(600);
+        assert_eq!(t.deadline_ms(), 800);
+    }
+
+    #[test]
+    fn a_dictated_timeout_is_kept() {
+        let mut t = trace(100_000, "timeout 10");
+        assert_eq!(t.out(0), "OACK");
+        let (resends, end) = t.silence();
+        assert_eq!(
+            (resends, end),
+            (vec![10_000, 20_000, 30_000], End::Failed(Failure::Silent(40))),
+            "RFC 2349: as asked"
+        );
+        let mut t = trace(100_000, "timeout 255");
+        t.out(0);
+        assert_eq!(t.silence().0, [255_000, 510_000, 765_000]);
+    }
+
+    #[test]
+    fn a_missing_final_ack_is_no_failure() {
+        let mut t = trace(600, "");
+        t.out(0);
+        t.ack(1, 1);
+        t.out(1);
+        let (resends, end) = t.silence();
+        assert_eq!((resends.len(), end), (5, End::Sent));
+        assert_eq!(t.transfer.handle_gone(), End::Sent);
+    }
+
+    #[test]
+    fn an_error_ends_a_probe_or_a_transfer() {
+        for code in [0, 8] {
+            let mut t = trace(100_000, "tsize 0 blksize 1468");
+            assert_eq!((t.out(0), t.error(1, code)), ("OACK".into(), Some(End::Probed)));
+        }
+        let mut t = trace(100_000, "");
+        assert_eq!((t.out(0), t.error(1, 0)), ("1".into(), Some(End::Probed)), "Raspberry Pi");
+        let mut t = trace(100_000, "");
+        assert_eq!((t.out(0), t.ack(1, 1), t.out(1)), ("1".into(), None, "2".into()));
+        assert_eq!(t.transfer.handle_gone(), End::Failed(Failure::Gone));
+        let failure = Failure::Client { code: 3, message: "stop".into() };
+        assert_eq!(failure.to_string(), "the client stopped it: error 3 \"stop\"");
+        assert_eq!(t.error(2, 3), Some(End::Failed(failure)));
+    }
+
+    #[test]
+    fn block_numbers_roll_over_to_0_or_1() {
+        for (options, after) in [("blksize 8 windowsize 64", 0), ("blksize 8 windowsize 64 rollover 1", 1)] {
+            let mut t = trace(8 * 140_000, options);
+            t.out(0);
+            t.ack(0, 0);
+            let (mut expected, mut seen) = (1_u16, 0);
+            let end = loop {
+                let sent = t.out(0);
+                let numbers: Vec<u16> = sent.split(' ').map(|number| number.parse().unwrap()).collect();
+                for &number in &numbers {
+                    assert_eq!(number, expected, "block {seen}");
+                    expected = expected.checked_add(1).unwrap_or(after);
+                    seen += 1;
+                }
+                if let Some(end) = t.ack(0, *numbers.last().unwrap()) {
+                    break end;
+                }
+            };
+            assert_eq!((end, seen), (End::Sent, 140_001));
+        }
+    }
+
+    #[test]
+    fn a_source_that_fails_ends_the_transfer() {
+        struct Broken;
+        impl Source for Broken {
+            fn len(&self) -> u64 {
+                10_000_000_000
+            }
+            fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<()> {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+        }
+        let mut transfer = Transfer::new(Instant::now(), Arc::new(Broken), Terms::default());
+        let failure = transfer.poll_output(Instant::now(), &mut Vec::new()).unwrap_err();
+        assert_eq!(failure, Failure::Read { offset: 0, kind: io::ErrorKind::UnexpectedEof });
     }
 }

@@ -1,1 +1,185 @@
-//! Tests of tftp.
+//! The TFTP server on loopback against stock clients and against clients of its own that misbehave.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use auroraboot::daemon::tftp_io::TftpIo;
+use auroraboot::tftp::{Content, Event, Files};
+
+const LISTENER: usize = 10;
+
+#[derive(Default)]
+struct Shelf(HashMap<String, Content>);
+
+impl Files for Shelf {
+    fn open(&self, _from: SocketAddrV4, _server: Ipv4Addr, name: &str) -> Option<Content> {
+        self.0.get(name).cloned()
+    }
+}
+
+fn pattern(len: usize) -> Arc<[u8]> {
+    (0..len).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+/// The server on a thread; ends when dropped.
+struct Server {
+    address: SocketAddrV4,
+    events: mpsc::Receiver<Event>,
+    waker: Arc<mio::Waker>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Server {
+    fn start(files: &[(&str, &Arc<[u8]>)], places: usize) -> Self {
+        let shelf = files.iter().map(|(name, bytes)| {
+            let content: Content = Arc::new(Arc::clone(bytes));
+            ((*name).to_owned(), content)
+        });
+        let mut poll = mio::Poll::new().unwrap();
+        let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, free);
+        let tokens = LISTENER..LISTENER + 1 + places;
+        let mut tftp = TftpIo::bind_to(address, poll.registry(), tokens, Arc::new(Shelf(shelf.collect()))).unwrap();
+        let (sender, events) = mpsc::channel();
+        let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let thread = std::thread::spawn(move || {
+            let mut ready = mio::Events::with_capacity(256);
+            loop {
+                let now = Instant::now();
+                let wait = tftp.next_deadline(now).map(|at| at.saturating_duration_since(now));
+                match poll.poll(&mut ready, wait) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    done => done.unwrap(),
+                }
+                let now = Instant::now();
+                for event in &ready {
+                    match event.token() {
+                        mio::Token(0) => return,
+                        token => tftp.handle_ready(token, now),
+                    }
+                }
+                tftp.handle_timeout(now);
+                while let Some(event) = tftp.poll_event() {
+                    let _ = sender.send(event); // the test may not care
+                }
+            }
+        });
+        Self { address, events, waker, thread: Some(thread) }
+    }
+
+    fn event(&self) -> Event {
+        self.events.recv_timeout(Duration::from_secs(20)).expect("an event")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.waker.wake().unwrap();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+/// A client socket, not connected: the server answers from a port of its own.
+struct Client {
+    socket: UdpSocket,
+    server: SocketAddr,
+}
+
+impl Client {
+    fn new(server: &Server) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Self { socket, server: server.address.into() }
+    }
+
+    fn ask(&mut self, request: &[u8]) -> Vec<u8> {
+        self.socket.send_to(request, self.server).unwrap();
+        let (answer, from) = self.receive();
+        assert_ne!(from, self.server, "a transfer has a port of its own");
+        self.server = from;
+        answer
+    }
+
+    fn receive(&self) -> (Vec<u8>, SocketAddr) {
+        let mut buffer = [0; 65_536];
+        let (len, from) = self.socket.recv_from(&mut buffer).expect("an answer");
+        (buffer[..len].to_vec(), from)
+    }
+
+    fn send(&self, bytes: &[u8]) {
+        self.socket.send_to(bytes, self.server).unwrap();
+    }
+
+    fn ack(&self, block: u16) {
+        self.send(&[&[0, 4], &block.to_be_bytes()[..]].concat());
+    }
+
+    /// Takes the rest of the file, lock-step, after its first DATA packet.
+    fn take_rest(&self, first: &[u8]) -> Vec<u8> {
+        let block_len = 512;
+        let (mut block, mut got) = (1_u16, first[4..].to_vec());
+        self.ack(1);
+        while got.len() % block_len == 0 {
+            let (packet, _) = self.receive();
+            assert_eq!(packet[..2], [0, 3]);
+            if packet[2..4] == block.wrapping_add(1).to_be_bytes() {
+                block = block.wrapping_add(1);
+                got.extend_from_slice(&packet[4..]);
+            }
+            self.ack(block);
+        }
+        got
+    }
+}
+
+fn have(program: &str) -> bool {
+    let found =
+        std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).exists()));
+    if !found {
+        eprintln!("skipped: {program} is not installed (see tests/packages)");
+    }
+    found
+}
+
+/// Runs a client in a folder of its own and gives what it saved as `out`.
+fn fetched_by(program: &str, args: &[&str], label: &str) -> Vec<u8> {
+    let dir = std::env::temp_dir().join(format!("ab-tftp-{}-{label}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let run = Command::new(program).args(args).current_dir(&dir).output().unwrap();
+    let got = std::fs::read(Path::new(&dir).join("out"));
+    std::fs::remove_dir_all(&dir).unwrap();
+    got.unwrap_or_else(|error| panic!("{program} {args:?}: {error}: {run:?}"))
+}
+
+#[test]
+fn stock_clients_get_the_right_bytes() {
+    let (big, empty, even) = (pattern(3_000_001), pattern(0), pattern(512 * 4));
+    let server = Server::start(&[("dir/big", &big), ("empty", &empty), ("even", &even)], 8);
+    let (host, port) = ("127.0.0.1", server.address.port().to_string());
+    for (name, bytes) in [("dir/big", &big), ("empty", &empty), ("even", &even)] {
+        if have("curl") {
+            let url = format!("tftp://{host}:{port}/{name}");
+            assert!(fetched_by("curl", &["-s", "-o", "out", &url], "curl")[..] == bytes[..], "curl {name}");
+            let large = ["-s", "--tftp-blksize", "8192", "-o", "out", &url];
+            assert!(fetched_by("curl", &large, "curl")[..] == bytes[..], "curl, large blocks, {name}");
+        }
+        if have("atftp") {
+            for option in ["blksize 1468", "windowsize 16", "tsize", "timeout 3"] {
+                let args = ["--option", option, "-g", "-r", name, "-l", "out", host, &port];
+                assert!(fetched_by("atftp", &args, "atftp")[..] == bytes[..], "atftp {option} {name}");
+            }
+        }
+        if have("tftp") {
+            for mode in ["binary", "netascii"] {
+                let args = ["-m", mode, host, &port, "-c", "get", name, "out"];
+                assert!(fetched_by("tftp", &args, "hpa")[..] == bytes[..], "tftp-hpa {mode} {name}");
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use crate::http::exchange::{Answer, Exchange, Expired, Next, Timeouts, ToSend};
 use crate::http::head::{Method, Refusal, Request};
 use crate::http::response::{self, Entity, Status};
-use crate::netboot::event::{Event, Teller};
+use crate::netboot::event::{Event, Protocol, Teller};
 use crate::netboot::served::{Body, Served, What};
 use crate::sys::sendfile::{send_before_more, sendfile};
 use mio::event::Event as Readiness;
@@ -203,7 +203,7 @@ impl Connection {
             // The middle of a file, asked for by a range, is no news.
             _ if sending.range.end != size => {}
             What::Script(mac) => {
-                context.events.tell(Event::ScriptSent { mac, to: self.peer });
+                context.events.tell(Event::ScriptSent { mac, to: self.peer, by: Protocol::Http });
             }
             What::Piece(mac, piece) => {
                 let took = now.saturating_sub(sending.began);

@@ -111,3 +111,15 @@ fn a_helper_that_is_missing_stops_only_the_registry_that_needs_it() {
     assert!(matches!(keychain.find(&"e.io/a".parse().unwrap()), Err(Error::HelperFailed { .. })));
     assert_eq!(find(&keychain, "b.io/a"), None);
 }
+
+#[test]
+fn what_helpers_answer() {
+    let answer = |success, text: &str| parse_answer(success, text.as_bytes());
+    let password = Login::Password { user: "u".into(), password: Secret::new("p") };
+    assert_eq!(answer(true, r#"{"ServerURL": "a.io", "Username": "u", "Secret": "p"}"#), Ok(Some(password)));
+    let identity = Login::Identity(Secret::new("t"));
+    assert_eq!(answer(true, r#"{"Username": "<token>", "Secret": "t"}"#), Ok(Some(identity)));
+    assert_eq!(answer(false, "credentials not found in native keychain\n"), Ok(None));
+    assert_eq!(answer(false, "the key ring is locked"), Err("it reported an error"));
+    assert_eq!(answer(true, "p"), Err("its answer is not valid"));
+}

@@ -1,0 +1,36 @@
+//! Serves one file with the product's HTTP loop, as a machine's image: for load generators.
+//!
+//! `http_serve PORT FILE` prints the URL and runs until it is killed.
+
+use auroraboot::daemon::http::{Http, Options};
+use auroraboot::netboot::blob::Blob;
+use auroraboot::netboot::cmdline::Cmdline;
+use auroraboot::netboot::event;
+use auroraboot::netboot::names::{Names, file};
+use auroraboot::netboot::served::{BootSet, Loaders, Served};
+use auroraboot::units::{Arch, MacAddr};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let (Some(port), Some(path)) = (args.next(), args.next()) else {
+        eprintln!("usage: http_serve PORT FILE");
+        std::process::exit(2);
+    };
+    let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port.parse().expect("a port"));
+    let opened = std::fs::File::open(&path).expect("the file");
+    let size = opened.metadata().expect("its size").len();
+    let blob = Blob::whole(opened, size, "bench");
+    let boot_set = BootSet { kernel: blob.clone(), initrd: blob.clone(), rootfs: blob, cloud_config: None };
+    let cmdline = Cmdline::new(Arch::host(), None).expect("the default command line");
+    let names = Names::new([0; 32], address.port());
+    let served = Served { names, loaders: Loaders::default(), boot_set, cmdline };
+    println!("{}", served.names.url_at(address, MacAddr([0x52, 0x54, 0, 0, 0, 1]), file::ROOTFS));
+    let (teller, _events) = event::channel(1);
+    let http = Http::bind(address, Arc::new(served), teller, Options::default()).expect("the port");
+    http.run().expect("the loop");
+}
