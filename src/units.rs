@@ -33,14 +33,11 @@ impl FromStr for MacAddr {
         let bad = || BadMacAddr(text.to_owned());
         let digits: String = text.chars().filter(|c| !matches!(c, ':' | '-')).collect();
         let separators = text.len() - digits.len();
-        if digits.len() != 12 || !(separators == 0 || separators == 5) {
+        if !(separators == 0 || separators == 5) {
             return Err(bad());
         }
         let mut octets = [0; 6];
-        for (octet, pair) in octets.iter_mut().zip(digits.as_bytes().chunks(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| bad())?;
-            *octet = u8::from_str_radix(pair, 16).map_err(|_| bad())?;
-        }
+        parse_hex(digits.as_bytes(), &mut octets).ok_or_else(bad)?;
         Ok(Self(octets))
     }
 }
@@ -90,16 +87,22 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bad = || BadDigest(text.to_owned());
         let hex = text.strip_prefix("sha256:").ok_or_else(bad)?;
-        if hex.len() != 64 || !hex.is_ascii() {
-            return Err(bad());
-        }
         let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| bad())?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| bad())?;
-        }
+        parse_hex(hex.as_bytes(), &mut bytes).ok_or_else(bad)?;
         Ok(Self(bytes))
     }
+}
+
+/// Reads exactly as many hexadecimal digits as fill `bytes`, nothing else (`u8::from_str_radix` would take a sign).
+fn parse_hex(digits: &[u8], bytes: &mut [u8]) -> Option<()> {
+    if digits.len() != 2 * bytes.len() {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let value = |digit: u8| char::from(digit).to_digit(16);
+        *byte = u8::try_from(value(pair[0])? << 4 | value(pair[1])?).ok()?;
+    }
+    Some(())
 }
 
 /// A machine architecture, under the names OCI (Go's `GOARCH`) gives them.
@@ -182,7 +185,7 @@ mod tests {
             assert_eq!(text.parse(), Ok(mac), "{text}");
         }
         assert_eq!(mac.to_string(), "52:54:00:e2:e0:01");
-        for text in ["", "52:54", "52:54:00:e2:e0:0g", "52:54:00:e2:e001", "é2:54:00:e2:e0:1"] {
+        for text in ["", "52:54", "52:54:00:e2:e0:0g", "52:54:00:e2:e001", "é2:54:00:e2:e0:1", "+2:54:00:e2:e0:01"] {
             assert!(text.parse::<MacAddr>().is_err(), "{text}");
         }
     }

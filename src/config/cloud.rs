@@ -168,10 +168,11 @@ pub fn load(
     };
     let Source { bytes, name, line_mark, origin } = source;
     let place = |line: usize| format!("{name}{line_mark}{line}");
-    let template::Rendered { bytes, used } = template::render(&bytes, &config.data.tree, &place)?;
+    let template::Rendered { bytes, used, foreign } = template::render(&bytes, &config.data.tree, &place)?;
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(ConfigError::EmptyRendered { name });
     }
+    warnings.extend(foreign.map(|place| Warning::ForeignTemplate { place }));
     let summary = inspect(&bytes, &name, warnings);
     warnings.extend(unused(&used));
     let digest = Digest(Sha256::digest(&bytes).into());

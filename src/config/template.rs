@@ -61,6 +61,8 @@ pub struct Rendered {
     pub bytes: Vec<u8>,
     /// Every path the template names, without the leading dot.
     pub used: BTreeSet<String>,
+    /// The place of something in the language of the original's templates that was left as it is.
+    pub foreign: Option<String>,
 }
 
 /// Replaces the placeholders in `source` by `data`; `place` names a line of the source in errors.
@@ -83,7 +85,10 @@ pub fn render(source: &[u8], data: &Node, place: &dyn Fn(usize) -> String) -> Re
     }
     match renderer.ifs.last() {
         Some(open) => Err(error(open.offset, Problem::NoEnd)),
-        None => Ok(renderer.out),
+        None => {
+            let foreign = scan::foreign(source).map(|offset| place(line_of(source, offset)));
+            Ok(Rendered { foreign, ..renderer.out })
+        }
     }
 }
 
@@ -338,8 +343,21 @@ mod tests {
 
     #[test]
     fn a_line_of_brackets_takes_no_quadratic_time() {
-        let source = "[[ [[[".repeat(1 << 17); // minutes, were the line's end looked for at each
-        assert_eq!(rendered(&source), Ok(source));
+        for brackets in ["[[ [[[", "[[["] {
+            let source = brackets.repeat(1 << 17); // minutes, were the line's end looked for at each
+            assert_eq!(rendered(&source), Ok(source));
+        }
+    }
+
+    #[test]
+    fn the_originals_language_is_told_apart_from_other_brackets() {
+        let foreign = |source: &str| render(source.as_bytes(), &data(), &|line| line.to_string()).unwrap().foreign;
+        for source in ["\n[[ range .list ]]", "\nx [[[ index .kairos \"password\" ]]]", "\n[[[[eq .a .b]]]]"] {
+            assert_eq!(foreign(source), Some("2".to_owned()), "{source}");
+        }
+        for source in ["[[ -f /x ]]", "[[plugins]]", "[[range]]", "[[ with", "[[ .list.0 ]] or .x", "[[ order .x ]]"] {
+            assert_eq!(foreign(source), None, "{source}");
+        }
     }
 
     #[test]

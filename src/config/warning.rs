@@ -15,7 +15,11 @@ pub enum Warning {
         "{name} is {}: nodes skip files above {}", ByteSize(*.bytes as u64), ByteSize(CLOUD_CONFIG_BYTES_WARN as u64)
     )]
     Big { name: String, bytes: usize },
-    #[error("{name} cannot be read as YAML, so nodes will not read it either: {reason}")]
+    #[error(
+        "{place}: looks like a template of the original and stays as it is; here are [[ .key | filter ]] and [[ if .key ]]"
+    )]
+    ForeignTemplate { place: String },
+    #[error("{name} cannot be read as YAML, and hardly by the nodes: {reason}")]
     NotYaml { name: String, reason: String },
     #[error(
         "{name} installs automatically but has no user in the group admin: Kairos 3.3 and later refuse to install \

@@ -403,8 +403,11 @@ fn each_warning() {
     let big = cloud(&format!("#cloud-config\n{}", "#".repeat(CLOUD_CONFIG_BYTES_WARN)));
     assert_eq!(big, ["/c is 1.0 MB: nodes skip files above 1.0 MB"]);
     let broken = cloud("#cloud-config\na: [\n");
-    assert!(broken[0].starts_with("/c cannot be read as YAML, so nodes will not read it either: "), "{broken:?}");
+    assert!(broken[0].starts_with("/c cannot be read as YAML, and hardly by the nodes: "), "{broken:?}");
     assert_eq!(cloud("#cloud-config\n{{ if .x }}\na: 1\n{{ end }}\n"), [""; 0], "the node makes YAML of it");
+
+    let foreign = cloud("#cloud-config\n#[[[ range .users ]]]\n");
+    assert!(foreign[0].starts_with("/c:2: looks like a template of the original and stays as it is"), "{foreign:?}");
 
     let none = warnings(&["--set", IMAGE], &[]);
     assert_eq!(none, ["no cloud config is given: machines boot the image, and nothing is installed or configured"]);

@@ -59,6 +59,23 @@ fn line(text: &[u8]) -> &[u8] {
     text.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default()
 }
 
+/// Where the first thing stands that Go's templates understand and ours do not: `[[ range .x ]]`, `[[[ index .x "y" ]]]`.
+pub fn foreign(source: &[u8]) -> Option<usize> {
+    const WORDS: [&[u8]; 12] =
+        [b"range", b"with", b"index", b"eq", b"ne", b"and", b"or", b"not", b"len", b"printf", b"define", b"template"];
+    let mut from = 0;
+    while let Some(opening) = find(source, b"[[", from) {
+        from = opening + 1;
+        let inside = skip_blanks(&source[opening + 2..]);
+        // Only so far as the longest word and its blank reach, or `[[[[…` would make this quadratic.
+        let word = inside[..inside.len().min(9)].split(|byte| matches!(byte, b' ' | b'\t')).next().unwrap_or_default();
+        if word.len() < 9 && WORDS.contains(&word) && closing(line(inside)).is_some() {
+            return Some(opening);
+        }
+    }
+    None
+}
+
 /// The inside without its margins, unless it is not text at all.
 fn content(inside: &[u8], end: usize, brackets: usize) -> Option<(&str, usize)> {
     let text = std::str::from_utf8(&inside[..end]).ok()?;
