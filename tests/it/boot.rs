@@ -33,24 +33,29 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::dhcp::{OVMF, messages, policy};
 
-const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
-const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 165);
+pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 165);
 /// The machine in the capture.
-const MACHINE: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 0x0a]);
+pub const MACHINE: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 0x0a]);
 /// What should happen does at once; a loaded machine may take longer.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Two namespaces joined by a cable: the server's and the machines'.
-struct Lan {
-    server: String,
-    machines: String,
+pub struct Lan {
+    pub server: String,
+    pub machines: String,
 }
 
 impl Lan {
     fn new() -> Self {
+        Self::named("ab-dhcp")
+    }
+
+    /// The namespaces' names begin with `prefix`.
+    pub fn named(prefix: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = |role| format!("ab-dhcp-{}-{number}-{role}", std::process::id());
+        let name = |role| format!("{prefix}-{}-{number}-{role}", std::process::id());
         let lan = Self { server: name("srv"), machines: name("mac") };
         for namespace in [&lan.server, &lan.machines] {
             ip(&["netns", "add", namespace]);
@@ -71,7 +76,7 @@ impl Lan {
     }
 
     /// Runs something in the machines' namespace; what it opens stays there.
-    fn as_machine<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub fn as_machine<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         within(&self.machines, work)
     }
 }
@@ -84,7 +89,7 @@ impl Drop for Lan {
     }
 }
 
-fn within<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
+pub fn within<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             testbed::enter_namespace(namespace).unwrap();
@@ -94,7 +99,7 @@ fn within<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-fn ip(arguments: &[&str]) {
+pub fn ip(arguments: &[&str]) {
     let output = Command::new("ip").args(arguments).output().expect("needs iproute2: run tests/run");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ip {arguments:?}: {error} (needs root and network namespaces: run tests/run)");
@@ -177,7 +182,7 @@ impl Drop for Running {
 }
 
 /// A machine's network card: sends and sees whole frames.
-struct Card {
+pub struct Card {
     socket: PacketSocket,
     poll: Poll,
     mac: MacAddr,
@@ -185,7 +190,7 @@ struct Card {
 
 impl Card {
     /// Listens to what comes to the DHCP client's port.
-    fn new(lan: &Lan, interface: &str) -> Self {
+    pub fn new(lan: &Lan, interface: &str) -> Self {
         lan.as_machine(|| {
             let all = netlink::interfaces().unwrap();
             let found = all.iter().find(|found| found.name == interface).unwrap();
@@ -196,7 +201,7 @@ impl Card {
         })
     }
 
-    fn broadcast(&self, message: &[u8]) {
+    pub fn broadcast(&self, message: &[u8]) {
         self.socket.send(&self.frame(message)).unwrap();
     }
 
@@ -208,7 +213,7 @@ impl Card {
     }
 
     /// Waits for the next messages to port 68 until one satisfies the test; returns its sender and bytes.
-    fn wait_for(&mut self, mut wanted: impl FnMut(&Packet<'_>) -> bool) -> (SocketAddrV4, Vec<u8>) {
+    pub fn wait_for(&mut self, mut wanted: impl FnMut(&Packet<'_>) -> bool) -> (SocketAddrV4, Vec<u8>) {
         let deadline = Instant::now() + PATIENCE;
         let (mut batch, mut events) = (Batch::default(), Events::with_capacity(1));
         loop {
@@ -229,13 +234,13 @@ impl Card {
         }
     }
 
-    fn wait_for_xid(&mut self, xid: u32) -> (SocketAddrV4, Vec<u8>) {
+    pub fn wait_for_xid(&mut self, xid: u32) -> (SocketAddrV4, Vec<u8>) {
         self.wait_for(|packet| packet.xid() == xid && packet.siaddr() != Ipv4Addr::UNSPECIFIED)
     }
 }
 
 /// Fetches a file by the plainest TFTP there is.
-fn fetch(name: &str) -> Vec<u8> {
+pub fn fetch(name: &str) -> Vec<u8> {
     let socket = UdpSocket::bind((CLIENT, 0)).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let request = [b"\0\x01", name.as_bytes(), b"\0octet\0"].concat();
@@ -253,7 +258,7 @@ fn fetch(name: &str) -> Vec<u8> {
 }
 
 /// OVMF's DISCOVER, under another transaction id.
-fn discover(xid: u32) -> Vec<u8> {
+pub fn discover(xid: u32) -> Vec<u8> {
     let (_, mut message) = messages(OVMF).remove(0);
     message[4..8].copy_from_slice(&xid.to_be_bytes());
     message

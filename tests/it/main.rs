@@ -11,6 +11,7 @@ mod media;
 mod netboot;
 mod registry;
 mod rootfs;
+mod run;
 mod squashfs;
 mod tftp;
 mod tidy;

@@ -1,11 +1,11 @@
 //! Pulling images: from Debian's docker-registry, and from one that misbehaves.
 
-mod fake;
+pub mod fake;
 mod faults;
 mod logins;
 mod proxies;
 mod pulls;
-mod real;
+pub mod real;
 
 use std::io::Read;
 use std::path::PathBuf;

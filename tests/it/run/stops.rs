@@ -1,0 +1,92 @@
+//! Signals in the middle of anything: the end is prompt, and the next run starts clean.
+
+use super::*;
+use crate::registry::real::noise;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// How long the end may take after the signal; a busy machine is slow.
+const PROMPTLY: Duration = Duration::from_secs(5);
+
+const STOPPED: &str = "stopped before the image was ready; the next start goes on from here";
+
+fn large_image() -> Image {
+    image(&bootable_with(file("usr/noise", noise(12 << 20, 1))))
+}
+
+#[test]
+fn a_registry_that_never_answers_does_not_hold_the_end_up() {
+    let image = large_image();
+    let layer = image.layers[0].digest().to_string();
+    let config = image.blobs[1].digest().to_string();
+    for (part, sent) in [("/manifests/it".to_owned(), 0), (config, 10), (layer.clone(), 0), (layer, 1 << 20)] {
+        let site = Site::new("silent");
+        let (asked, asks) = mpsc::channel();
+        let body = image.layers[0].bytes.clone();
+        let wanted = part.clone();
+        let registry = site.registry(&image, move |request, before| {
+            let is_it = request.path.ends_with(&wanted) && before == 0;
+            is_it.then(|| {
+                asked.send(()).unwrap();
+                Reply::new(200, body.clone()).stall(sent)
+            })
+        });
+        let run = site.start(site.command(&registry.name(), &["disable_netboot=true"]));
+        asks.recv_timeout(PATIENCE).unwrap();
+        let told = Instant::now();
+        run.signal("TERM");
+        let outcome = run.outcome();
+        assert!(told.elapsed() < PROMPTLY, "{part}: {:?}", told.elapsed());
+        assert_eq!(outcome.error(), STOPPED, "{part}");
+        site.build(&registry.name()).succeeded();
+        assert!(site.leftovers().is_empty(), "{part}: {:?}", site.leftovers());
+    }
+}
+
+#[test]
+fn whenever_it_is_ended_the_next_run_starts_clean() {
+    let image = large_image();
+    let site = Site::new("moments");
+    let registry = site.good_registry(&image);
+    let started = Instant::now();
+    site.build(&registry.name()).succeeded();
+    let whole = started.elapsed();
+    const MOMENTS: u32 = 12;
+    for moment in 0..MOMENTS {
+        let signal = ["TERM", "KILL", "INT"][moment as usize % 3];
+        std::fs::remove_dir_all(site.state()).unwrap();
+        let run = site.start(site.command(&registry.name(), &["disable_netboot=true"]));
+        std::thread::sleep(whole * moment / MOMENTS); // the moment is what is tested
+        run.signal(signal);
+        let told = Instant::now();
+        let outcome = run.outcome();
+        assert!(told.elapsed() < PROMPTLY, "{:?} {outcome:#?}", told.elapsed());
+        match (signal, outcome.code) {
+            // Before the program could ask for it, a signal ends it by itself.
+            (_, None) | (_, Some(0)) => {}
+            _ => assert_eq!(outcome.error(), STOPPED),
+        }
+        site.build(&registry.name()).succeeded();
+        assert!(site.leftovers().is_empty(), "{signal} at {moment}: {:?}", site.leftovers());
+        assert_eq!(std::fs::read_to_string(site.state().join("netboot/kernel")).unwrap(), kernel());
+    }
+}
+
+#[test]
+fn serving_ends_with_success_and_frees_the_ports() {
+    let site = Site::new("end");
+    let image = image(&bootable());
+    let registry = site.good_registry(&image);
+    for signal in ["INT", "TERM"] {
+        let run = site.serve(&registry.name(), &[]);
+        let told = Instant::now();
+        run.signal(signal);
+        let outcome = run.outcome();
+        assert!(told.elapsed() < PROMPTLY);
+        assert!(outcome.succeeded().log.last().unwrap().ends_with(" Stopped"), "{outcome:#?}");
+    }
+    let run = site.serve(&registry.name(), &[]);
+    run.signal("KILL");
+    assert_eq!(run.outcome().code, None);
+    site.serve(&registry.name(), &[]);
+}
