@@ -283,5 +283,8 @@ pub const INTERFACE_SETTLE: Duration = Duration::from_millis(50);
 /// When to try again an interface that could not be opened.
 pub const INTERFACE_RETRY: Duration = Duration::from_secs(2);
 
+/// How long a log line waits for whoever reads stderr; longer, and a paused terminal would hold up the work and the end.
+pub const LOG_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The secret behind the machines' tokens.
 pub const STATE_SECRET_BYTES: usize = 32;

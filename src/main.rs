@@ -46,6 +46,6 @@ fn print(text: &str) -> ExitCode {
 
 /// The error and its causes on one line: none repeats what its source says.
 fn fail(error: &dyn Error, code: u8) -> ExitCode {
-    let _ = writeln!(io::stderr(), "auroraboot: {}", chain(error));
+    log::last_words(&chain(error));
     ExitCode::from(code)
 }

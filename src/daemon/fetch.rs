@@ -1,8 +1,10 @@
 //! From the name of an image to its boot set: registry, cache and builder joined.
 
 use crate::config::Config;
+use crate::daemon::log::redraw;
 use crate::daemon::state::StateDir;
 use crate::daemon::stop::Stop;
+use crate::limits;
 use crate::media::{self, BootSet, LayerSource, MediaError, Watch};
 use crate::source::credentials::Keychain;
 use crate::source::progress::{Progress, Style};
@@ -13,9 +15,10 @@ use crate::source::{
 };
 use crate::sys::terminal;
 use crate::units::{ByteSize, Digest};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -60,7 +63,13 @@ fn make(name: &str, config: &Config, state: &StateDir, stop: &Stop) -> Result<Bo
     log::info!("Pull: Asking for {} ({})", registry.reference(), *config.arch);
     let image = registry::resolve(&registry, *config.arch, &cache)?;
     log::info!("Pull: {}", manifest::summary(registry.reference(), &image));
-    let layers = RegistryLayers { pending: Mutex::new(Some(registry)), image, cache, layers: OnceLock::new() };
+    let layers = RegistryLayers {
+        pending: Mutex::new(Some(registry)),
+        image,
+        cache,
+        layers: OnceLock::new(),
+        download_ended: Arc::default(),
+    };
     build(&layers, state, stop)
 }
 
@@ -69,12 +78,18 @@ fn build(layers: &RegistryLayers, state: &StateDir, stop: &Stop) -> Result<BootS
     let options = media::Options {
         directory: &directory,
         product: concat!("auroraboot ", env!("CARGO_PKG_VERSION")),
-        created: 0,
         workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
     };
     let started = Instant::now();
     let mut unpacked = 0;
-    let mut watch = Watch { cancelled: stop.flag(), progress: &mut |progress| unpacked = progress.bytes };
+    let mut told = BuildProgress::new();
+    let mut progress = |progress: media::Progress| {
+        unpacked = progress.bytes;
+        if layers.download_ended.load(Ordering::Relaxed) {
+            told.update(Instant::now(), progress);
+        }
+    };
+    let mut watch = Watch { cancelled: stop.flag(), progress: &mut progress };
     let set = media::build(layers, &options, &mut watch)?;
     if set.reused {
         log::info!("Build: Using what an earlier run made of this image in {}", directory.display());
@@ -97,6 +112,8 @@ struct RegistryLayers {
     image: ImageManifest,
     cache: BlobCache,
     layers: OnceLock<Result<Layers, String>>,
+    /// From then on the build's own progress is shown.
+    download_ended: Arc<AtomicBool>,
 }
 
 impl RegistryLayers {
@@ -104,8 +121,14 @@ impl RegistryLayers {
         let registry = self.pending.lock().unwrap_or_else(PoisonError::into_inner).take();
         let registry = registry.ok_or("the download was begun already")?;
         let order = pull::top_first(&self.image);
-        pull::fetch(registry, &self.image, &self.cache, &order, Box::new(show_progress()))
-            .map_err(|error| client::chain(&error))
+        pull::fetch(
+            registry,
+            &self.image,
+            &self.cache,
+            &order,
+            Box::new(show_progress(Arc::clone(&self.download_ended))),
+        )
+        .map_err(|error| client::chain(&error))
     }
 }
 
@@ -127,16 +150,46 @@ impl LayerSource for RegistryLayers {
 }
 
 /// Progress on stderr: one line redrawn on a terminal, log lines elsewhere.
-fn show_progress() -> impl FnMut(Instant, Transferred) + Send {
+fn show_progress(ended: Arc<AtomicBool>) -> impl FnMut(Instant, Transferred) + Send {
     let columns = terminal::columns(&io::stderr());
     let mut progress = Progress::new(columns.map_or(Style::Lines, |columns| Style::Terminal { columns }));
     move |now, transferred| {
-        let Some(text) = progress.update(now, transferred) else { return };
-        if columns.is_some() {
-            let mut stderr = io::stderr().lock();
-            let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
-        } else {
-            log::info!("Pull: {text}");
+        if let Some(text) = progress.update(now, transferred) {
+            match columns {
+                Some(_) => redraw(&text),
+                None => log::info!("Pull: {text}"),
+            }
+        }
+        ended.store(transferred.ended, Ordering::Relaxed);
+    }
+}
+
+/// Told while a build goes on after its download.
+struct BuildProgress {
+    columns: Option<usize>,
+    shown: Option<Instant>,
+}
+
+impl BuildProgress {
+    fn new() -> Self {
+        Self { columns: terminal::columns(&io::stderr()), shown: None }
+    }
+
+    fn update(&mut self, now: Instant, progress: media::Progress) {
+        let every = if self.columns.is_some() { limits::PROGRESS_REDRAW } else { limits::PROGRESS_LOG };
+        // The end of the download has just been told.
+        if now - *self.shown.get_or_insert(now) < every {
+            return;
+        }
+        self.shown = Some(now);
+        let layer = (progress.layers_done + 1).min(progress.layers);
+        let text = format!("layer {layer} of {}, {} unpacked", progress.layers, ByteSize(progress.bytes));
+        match self.columns {
+            Some(columns) => {
+                let line: String = format!("Building: {text}").chars().take(columns.saturating_sub(1)).collect();
+                redraw(&format!("\r\x1b[K{line}"));
+            }
+            None => log::info!("Build: {text}"),
         }
     }
 }

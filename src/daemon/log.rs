@@ -1,7 +1,15 @@
-//! Log lines on stderr, each as `2023/02/08 14:27:30 DHCP: Offering to boot …`.
+//! What is said on stderr: log lines as `2023/02/08 14:27:30 DHCP: …`, and progress.
+//!
+//! Whoever reads stderr may stop reading: a pager, a paused terminal, a log collector that hangs. A write to it would then wait forever, and
+//! with it the work or the end of the program. So a line waits for [`limits::LOG_PATIENCE`] at most; from then on lines are dropped at once,
+//! and counted, until there is room again.
 
+use crate::limits;
+use crate::sys::terminal;
 use crate::sys::time::LocalTime;
-use std::io::Write;
+use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// Starts logging; `debug` adds what only a developer or a puzzled operator wants to see.
 pub fn init(debug: bool) {
@@ -18,6 +26,154 @@ pub fn init(debug: bool) {
         };
         writeln!(out, "{} {label}{}", LocalTime::now(), record.args())
     });
+    builder.target(env_logger::Target::Pipe(Box::new(Lines)));
     // A second call, as tests make, keeps the first logger.
     let _ = builder.try_init();
+}
+
+/// Says why the program ends, on one line.
+pub fn last_words(text: &str) {
+    with_console(|console| console.line(&mut io::stderr(), format!("auroraboot: {text}\n").as_bytes()));
+}
+
+/// Redraws the line of progress of a terminal; `text` brings its own control characters. Log lines take its place until it is drawn again.
+pub fn redraw(text: &str) {
+    with_console(|console| console.redraw(&mut io::stderr(), text));
+}
+
+fn with_console(work: impl FnOnce(&mut Console)) {
+    static CONSOLE: Mutex<Console> = Mutex::new(Console { progress_is_up: false, lost: 0 });
+    work(&mut CONSOLE.lock().unwrap_or_else(PoisonError::into_inner));
+}
+
+/// Takes whole log lines.
+struct Lines;
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        with_console(|console| console.line(&mut io::stderr(), line));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Where text goes, and whether it would be taken without waiting.
+trait Sink: Write {
+    fn is_ready_within(&self, patience: Duration) -> bool;
+}
+
+impl Sink for io::Stderr {
+    fn is_ready_within(&self, patience: Duration) -> bool {
+        terminal::is_writable_within(self, patience)
+    }
+}
+
+#[derive(Debug)]
+struct Console {
+    /// The cursor stands behind a line of progress.
+    progress_is_up: bool,
+    /// Lines that nobody took.
+    lost: u64,
+}
+
+/// What a pipe or terminal that is ready takes at once (`PIPE_BUF`).
+const ATOMIC_BYTES: usize = 4096;
+
+/// Back to the start of the line, and clear it.
+const CLEAR_LINE: &[u8] = b"\r\x1b[K";
+
+impl Console {
+    fn line(&mut self, sink: &mut impl Sink, line: &[u8]) {
+        let mut text = Vec::new();
+        if self.progress_is_up {
+            text.extend_from_slice(CLEAR_LINE);
+        }
+        if self.lost > 0 {
+            let now = LocalTime::now();
+            let _ = writeln!(text, "{now} Warning: {} lines are missing here: nobody read them in time", self.lost);
+        }
+        text.extend_from_slice(line);
+        let patience = if self.lost > 0 { Duration::ZERO } else { limits::LOG_PATIENCE };
+        if put(sink, &text, patience) {
+            (self.progress_is_up, self.lost) = (false, 0);
+        } else {
+            self.lost = self.lost.saturating_add(1);
+        }
+    }
+
+    fn redraw(&mut self, sink: &mut impl Sink, text: &str) {
+        if put(sink, text.as_bytes(), Duration::ZERO) {
+            self.progress_is_up = !text.ends_with('\n');
+        }
+    }
+}
+
+/// Whether the text was taken; a closed sink takes everything, since there is nobody to tell.
+fn put(sink: &mut impl Sink, text: &[u8], patience: Duration) -> bool {
+    for piece in text.chunks(ATOMIC_BYTES) {
+        if !sink.is_ready_within(patience) {
+            return false;
+        }
+        let _ = sink.write_all(piece);
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes so many writes.
+    struct Room(usize, Vec<u8>);
+
+    impl Write for Room {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 -= 1;
+            self.1.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Sink for Room {
+        fn is_ready_within(&self, patience: Duration) -> bool {
+            assert!(patience <= limits::LOG_PATIENCE);
+            self.0 > 0
+        }
+    }
+
+    fn taken(room: &mut Room) -> String {
+        String::from_utf8(std::mem::take(&mut room.1)).unwrap()
+    }
+
+    #[test]
+    fn lines_that_nobody_takes_are_counted() {
+        let (mut console, mut room) = (Console { progress_is_up: false, lost: 0 }, Room(1, Vec::new()));
+        for line in ["a\n", "b\n", "c\n"] {
+            console.line(&mut room, line.as_bytes());
+        }
+        assert_eq!(taken(&mut room), "a\n");
+        room.0 = 9;
+        console.line(&mut room, b"d\n");
+        console.line(&mut room, b"e\n");
+        let text = taken(&mut room);
+        assert!(text.ends_with(" Warning: 2 lines are missing here: nobody read them in time\nd\ne\n"), "{text}");
+    }
+
+    #[test]
+    fn a_log_line_takes_the_place_of_the_progress() {
+        let (mut console, mut room) = (Console { progress_is_up: false, lost: 0 }, Room(9, Vec::new()));
+        console.redraw(&mut room, "\r\x1b[K1 %");
+        console.line(&mut room, b"a\n");
+        console.line(&mut room, b"b\n");
+        console.redraw(&mut room, "\r\x1b[K100 %\n");
+        console.line(&mut room, b"c\n");
+        assert_eq!(taken(&mut room), "\r\x1b[K1 %\r\x1b[Ka\nb\n\r\x1b[K100 %\nc\n");
+    }
 }

@@ -8,6 +8,7 @@ use crate::daemon::state::{StateDir, StateError};
 use crate::daemon::stop::Stop;
 use crate::media::BootSet;
 use crate::netboot::names::Names;
+use crate::sys::descriptors;
 use crate::sys::user::effective_user;
 use crate::units::ByteSize;
 use std::fmt::Write;
@@ -52,6 +53,7 @@ pub fn run(args: &Args) -> Result<String, RunError> {
         log::warn!("{warning}");
     }
     let stop = Stop::on_signals().map_err(RunError::Signals)?;
+    descriptors::raise_limit().unwrap_or_else(|error| log::warn!("cannot raise the limit of open files: {error}"));
     let state = StateDir::open(&config.state_dir, effective_user())?;
     let names = Names::new(state.secret()?, *config.netboot_http_port);
     if !*config.disable_netboot {

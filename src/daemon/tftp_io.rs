@@ -16,6 +16,7 @@ use mio::{Interest, Registry, Token};
 
 use crate::limits::{TFTP_ACTIVE_MAX, TFTP_REQUEST_BYTES_MAX, TFTP_REQUESTS_PER_TURN};
 use crate::sys::pktinfo::PktInfoSocket;
+use crate::sys::port_holder::{Transport, port_holder};
 use crate::sys::udp;
 use crate::tftp::{Arrival, Capacity, Event, Files, Output, Server, TransferId};
 
@@ -32,7 +33,13 @@ const ANY_INTERFACE: u32 = 0;
 /// Why the TFTP server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum TftpIoError {
-    #[error("cannot listen on udp {0}; is another TFTP server running? `ss -lunp sport = :{port}` names it", port = .0.port())]
+    #[error("cannot take UDP port {port} (TFTP): it is taken{}; stop the TFTP server that holds it", .holder.as_ref().map(|name| format!(" by {name}")).unwrap_or_default())]
+    Taken { port: u16, holder: Option<String> },
+    #[error(
+        "UDP port {0} (TFTP) needs CAP_NET_BIND_SERVICE: run with sudo, or with the capabilities that the README names"
+    )]
+    Forbidden(u16),
+    #[error("cannot listen on udp {0}; check netboot_listen_addr")]
     Bind(SocketAddrV4, #[source] io::Error),
     #[error("setting up the TFTP sockets")]
     Setup(#[source] io::Error),
@@ -84,7 +91,7 @@ impl TftpIo {
         tokens: Range<usize>,
         files: Arc<dyn Files>,
     ) -> Result<Self, TftpIoError> {
-        let listener = PktInfoSocket::bind(listen).map_err(|error| TftpIoError::Bind(listen, error))?;
+        let listener = PktInfoSocket::bind(listen).map_err(|error| refused(listen, error))?;
         udp::set_receive_buffer(&listener, LISTENER_RECEIVE_BUFFER).map_err(TftpIoError::Setup)?;
         let registry = registry.try_clone().map_err(TftpIoError::Setup)?;
         let source = listener.as_raw_fd();
@@ -227,5 +234,14 @@ impl TftpIo {
 impl fmt::Debug for TftpIo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TftpIo {{ {:?} }}", self.server)
+    }
+}
+
+fn refused(listen: SocketAddrV4, source: io::Error) -> TftpIoError {
+    let port = listen.port();
+    match source.kind() {
+        io::ErrorKind::AddrInUse => TftpIoError::Taken { port, holder: port_holder(Transport::Udp, port) },
+        io::ErrorKind::PermissionDenied => TftpIoError::Forbidden(port),
+        _ => TftpIoError::Bind(listen, source),
     }
 }

@@ -31,8 +31,6 @@ pub struct Options<'a> {
     pub directory: &'a Path,
     /// Name and version of this program: another one rebuilds.
     pub product: &'a str,
-    /// When the image was made (its config's `created`), seconds since 1970; 0 when unknown. Goes into the squashfs superblock.
-    pub created: u32,
     /// Threads that compress.
     pub workers: NonZeroUsize,
 }
@@ -78,8 +76,6 @@ pub struct BootSet {
 pub enum MediaError {
     #[error("cannot use the directory {path}")]
     Directory { path: PathBuf, source: io::Error },
-    #[error("another auroraboot is building in {path}; wait for it, or give this one its own state_dir")]
-    Busy { path: PathBuf },
     #[error("cannot write {path}")]
     Write { path: PathBuf, source: io::Error },
     #[error("cannot read the image")]
@@ -95,7 +91,6 @@ pub enum MediaError {
 const SQUASHFS: &str = "rootfs.squashfs";
 const KERNEL: &str = "kernel";
 const INITRD: &str = "initrd";
-const LOCK: &str = "lock";
 
 /// zstd 3: 12 % larger than level 15 and 17 times quicker (measured on a Debian root).
 const ZSTD: Compression = Compression::Zstd { level: 3 };
@@ -114,27 +109,23 @@ const LIVE_DIRECTORIES: [WantedDirectory; 9] = [
     WantedDirectory { path: "mnt", mode: 0o755 },
 ];
 
-/// Builds the boot set of an image, or finds it built.
+/// Builds the boot set of an image, or finds it built. One caller at a time: whoever owns the directory sees to that.
 pub fn build(source: &dyn LayerSource, options: &Options<'_>, watch: &mut Watch<'_>) -> Result<BootSet, MediaError> {
     let directory = options.directory;
     let unusable = |source| MediaError::Directory { path: directory.to_owned(), source };
     fs::create_dir_all(directory).map_err(unusable)?;
-    let _lock = Lock::of(directory)?;
     let layers: Vec<Digest> = (0..source.count()).map(|layer| source.digest(layer)).collect();
-    let inputs = Inputs::new(options.product, options.created, &layers);
+    let inputs = Inputs::new(options.product, &layers);
     if let Some(set) = stamp::load(directory, &inputs) {
         return Ok(set);
     }
     clean(directory).map_err(unusable)?;
-    let building = Building { source, options, directory };
-    let mut done = building.attempt(ZSTD, watch)?;
-    if done.facts.kernel_reads_zstd == Some(false) {
-        // Known only now that the kernel's layer has come by. Every distribution kernel since 4.14 reads zstd, so guessing and being
-        // wrong once in a while is cheaper than looking through all layers first.
-        drop(done);
-        done = building.attempt(GZIP, watch)?;
+    let built = Building { source, options, directory }.run(inputs, watch);
+    if built.is_err() {
+        // At once and not at the next start: a disk that is full would stay full until then.
+        clean(directory).unwrap_or_else(|error| log::warn!("cannot tidy up {}: {error}", directory.display()));
     }
-    building.publish(&done, inputs)
+    built
 }
 
 /// One build in a directory.
@@ -151,12 +142,22 @@ struct Done {
 }
 
 impl Building<'_> {
+    fn run(&self, inputs: Inputs, watch: &mut Watch<'_>) -> Result<BootSet, MediaError> {
+        let mut done = self.attempt(ZSTD, watch)?;
+        if done.facts.kernel_reads_zstd == Some(false) {
+            // Known only now that the kernel's layer has come by. Every distribution kernel since 4.14 reads zstd, so guessing and
+            // being wrong once in a while is cheaper than looking through all layers first.
+            drop(done);
+            done = self.attempt(GZIP, watch)?;
+        }
+        self.publish(&done, inputs)
+    }
+
     fn attempt(&self, compression: Compression, watch: &mut Watch<'_>) -> Result<Done, MediaError> {
         let path = part(self.directory, SQUASHFS);
         let out = Arc::new(create(&path)?);
         let squash = |source| MediaError::Squashfs { path: path.clone(), source };
-        let mut options = squashfs::Options::new(compression, self.options.workers);
-        options.mod_time = self.options.created;
+        let options = squashfs::Options::new(compression, self.options.workers);
         let writer = squashfs::Writer::new(Arc::clone(&out), options).map_err(squash)?;
         let mut feed = Feed::new(writer).map_err(squash)?;
         let job = Job {
@@ -168,11 +169,14 @@ impl Building<'_> {
         };
         let (tree, count) = rootfs::read_image(job).map_err(|error| match error {
             ReadError::Cancelled => MediaError::Cancelled,
+            ReadError::Store(source) => MediaError::Write { path: path.clone(), source },
             error => MediaError::Read(error),
         })?;
         log_count(&count);
         let boot = rootfs::find_boot(&tree)?;
-        let (writer, data) = feed.into_parts();
+        let (mut writer, data) = feed.into_parts();
+        // Not the time of day: equal layers make equal bytes.
+        writer.set_mod_time(tree.nodes().map(|node| tree.meta(node).mtime).max().unwrap_or_default());
         let squash_tree = SquashTree::new(&tree, &data);
         let finished = writer.finish(&squash_tree).map_err(squash)?;
         let contents = Contents { tree: &tree, squash_tree: &squash_tree, finished: &finished, out: &out };
@@ -271,28 +275,7 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Held while building: two processes would write into each other's `.part` files.
-struct Lock(File);
-
-impl Lock {
-    fn of(directory: &Path) -> Result<Self, MediaError> {
-        let file = create(&directory.join(LOCK))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
-            Err(fs::TryLockError::WouldBlock) => Err(MediaError::Busy { path: directory.to_owned() }),
-            Err(fs::TryLockError::Error(source)) => Err(MediaError::Directory { path: directory.to_owned(), source }),
-        }
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Closing is not enough: a child that another thread is just starting holds a copy of the descriptor until it execs.
-        let _ = self.0.unlock();
-    }
-}
-
-/// Removes what a killed run left.
+/// Removes what a failed or killed run left.
 fn clean(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();

@@ -14,21 +14,20 @@ use crate::units::Digest;
 const STAMP: &str = "boot-set.json";
 
 /// Raised when the same inputs give other files.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Everything that the files depend on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Inputs {
     format: u32,
     product: String,
-    created: u32,
     layers: Vec<String>,
 }
 
 impl Inputs {
-    pub(super) fn new(product: &str, created: u32, layers: &[Digest]) -> Self {
+    pub(super) fn new(product: &str, layers: &[Digest]) -> Self {
         let layers = layers.iter().map(Digest::to_string).collect();
-        Self { format: FORMAT, product: product.to_owned(), created, layers }
+        Self { format: FORMAT, product: product.to_owned(), layers }
     }
 }
 

@@ -3,11 +3,10 @@
 //! A blob has its final name only after its digest was verified and its bytes reached the disk. What a killed run left
 //! behind is `<hex>.part`.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::units::Digest;
 
@@ -18,37 +17,27 @@ const PART: &str = "part";
 pub enum Error {
     #[error("cannot create {path} for downloaded layers; set state_dir to a directory that can be written")]
     Create { path: PathBuf, source: io::Error },
-    #[error("another auroraboot is using {0}; end it, or give this one another state_dir")]
-    Locked(PathBuf),
     #[error("cannot write {path}")]
     Write { path: PathBuf, source: io::Error },
 }
 
-/// The directory `<state_dir>/blobs/sha256`, held by one process at a time. Clones share the lock.
+/// The directory `<state_dir>/blobs/sha256`. Whoever owns the state directory sees to it that one process at a time uses it.
 #[derive(Debug, Clone)]
 pub struct BlobCache {
     dir: PathBuf,
-    _lock: Arc<File>,
 }
 
 impl BlobCache {
-    /// Opens or creates the cache and takes its lock, which ends with the process however it ends.
+    /// Opens or creates the cache.
     ///
     /// # Errors
-    /// When another process has it, or the directory cannot be made.
+    /// When the directory cannot be made.
     pub fn open(state_dir: &Path) -> Result<Self, Error> {
-        let blobs = state_dir.join("blobs");
-        let dir = blobs.join("sha256");
+        let dir = state_dir.join("blobs/sha256");
         let create_error = |source| Error::Create { path: dir.clone(), source };
         // 0700: layers may hold what their registry's login protects.
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(create_error)?;
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(blobs.join("lock"));
-        let lock = lock.map_err(create_error)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { dir, _lock: Arc::new(lock) }),
-            Err(TryLockError::WouldBlock) => Err(Error::Locked(state_dir.to_owned())),
-            Err(TryLockError::Error(source)) => Err(create_error(source)),
-        }
+        Ok(Self { dir })
     }
 
     /// Where a blob is, once it is whole.
@@ -149,26 +138,11 @@ impl BlobCache {
 mod tests {
     use super::*;
     use crate::source::manifest::digest_of;
-    use std::time::Duration;
 
     fn state_dir(name: &str) -> PathBuf {
         let dir = std::env::temp_dir().join(format!("auroraboot-cache-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         dir
-    }
-
-    #[test]
-    fn one_process_at_a_time() {
-        let dir = state_dir("lock");
-        let cache = BlobCache::open(&dir).unwrap();
-        let clone = cache.clone();
-        drop(cache);
-        let error = BlobCache::open(&dir).unwrap_err();
-        assert!(matches!(&error, Error::Locked(path) if *path == dir), "{error}");
-        drop(clone);
-        // A child that another test is just starting holds a copy of the lock until it runs its program.
-        let opens = |_| BlobCache::open(&dir).map_err(|_| std::thread::sleep(Duration::from_millis(10))).is_ok();
-        assert!((0..1000).any(opens), "the lock ends with its last holder");
     }
 
     #[test]

@@ -178,6 +178,11 @@ impl<F: Output + 'static> Writer<F> {
         self.content.add(size, extents, reader)
     }
 
+    /// The time of the image as a whole, when it is known only now; instead of [`Options::mod_time`].
+    pub fn set_mod_time(&mut self, seconds: u32) {
+        self.options.mod_time = seconds;
+    }
+
     /// Bytes of a file that was added.
     pub fn file_size(&self, id: DataId) -> Option<u64> {
         self.content.files().get(id.0 as usize).map(|file| file.size)

@@ -72,7 +72,11 @@ fn images_that_cannot_boot_are_refused_in_one_line() {
 fn of_two_kernels_the_one_that_the_image_boots_is_taken() {
     let site = Site::new("kernels");
     let mut entries = bootable();
-    entries.extend([file("boot/vmlinuz-6.9", "newer"), file("boot/initrd.img-6.9", "newer"), directory("lib/modules/6.9")]);
+    entries.extend([
+        file("boot/vmlinuz-6.9", "newer"),
+        file("boot/initrd.img-6.9", "newer"),
+        directory("lib/modules/6.9"),
+    ]);
     let image = image(&entries);
     let registry = site.good_registry(&image);
     site.build(&registry.name()).succeeded();
@@ -89,9 +93,8 @@ fn registries_that_refuse_or_lie_are_told_in_one_line() {
     refused(&site, &good_name, &registry.name().replace(":it", ":missing"), &["missing"]);
 
     let other = image(&bootable_with(file("etc/motd", "other")));
-    let login = site.registry(&other, |_, _| {
-        Some(Reply::new(401, "{}").header("www-authenticate", "Basic realm=\"it\""))
-    });
+    let login =
+        site.registry(&other, |_, _| Some(Reply::new(401, "{}").header("www-authenticate", "Basic realm=\"it\"")));
     refused(&site, &good_name, &login.name(), &["127.0.0.1", "login"]);
 
     let liar = site.registry(&other, |request, _| {

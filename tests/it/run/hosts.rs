@@ -95,7 +95,9 @@ fn a_second_run_leaves_the_first_alone() {
     let registry = site.good_registry(&image);
     let first = site.serve(&registry.name(), &[]);
     let error = refused_at_once(&site, &["disable_netboot=true"]);
-    assert!(error.ends_with("is in use by another auroraboot; end that one, or name another with --set state_dir=PATH"));
+    assert!(
+        error.ends_with("is in use by another auroraboot; end that one, or name another with --set state_dir=PATH")
+    );
     first.signal("TERM");
     first.outcome().succeeded();
     let files = |path: &Path| {

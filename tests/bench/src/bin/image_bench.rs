@@ -56,7 +56,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let cores = std::thread::available_parallelism()?;
     let workers = args.next().map_or(Ok(cores), |n| n.parse::<NonZeroUsize>())?;
     let layout = Layout::open(Path::new(&layout))?;
-    let options = Options { directory: Path::new(&out), product: "image_bench", created: 0, workers };
+    let options = Options { directory: Path::new(&out), product: "image_bench", workers };
     let mut bytes = 0;
     let start = Instant::now();
     let cancelled = AtomicBool::new(false);
