@@ -14,7 +14,7 @@ use crate::source::{
     pull, registry,
 };
 use crate::sys::terminal;
-use crate::units::{ByteSize, Digest};
+use crate::units::{ByteSize, Digest, chain};
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -128,7 +128,7 @@ impl RegistryLayers {
             &order,
             Box::new(show_progress(Arc::clone(&self.download_ended))),
         )
-        .map_err(|error| client::chain(&error))
+        .map_err(|error| chain(&error))
     }
 }
 

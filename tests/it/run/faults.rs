@@ -97,12 +97,12 @@ fn registries_that_refuse_or_lie_are_told_in_one_line() {
         site.registry(&other, |_, _| Some(Reply::new(401, "{}").header("www-authenticate", "Basic realm=\"it\"")));
     refused(&site, &good_name, &login.name(), &["127.0.0.1", "login"]);
 
-    let liar = site.registry(&other, |request, _| {
-        let is_layer = request.path.contains("/blobs/") && request.method == "GET";
+    let layer = other.layers[0].digest().to_string();
+    let liar = site.registry(&other, move |request, _| {
         let bytes = gzip(&tar(&bootable_with(file("etc/motd", "hello"))));
-        is_layer.then(|| Reply::new(200, bytes))
+        request.path.ends_with(&layer).then(|| Reply::new(200, bytes))
     });
-    refused(&site, &good_name, &liar.name(), &["sha256:"]);
+    refused(&site, &good_name, &liar.name(), &["layer sha256:"]);
 }
 
 #[test]
