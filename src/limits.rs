@@ -283,6 +283,10 @@ pub const INTERFACE_SETTLE: Duration = Duration::from_millis(50);
 /// When to try again an interface that could not be opened.
 pub const INTERFACE_RETRY: Duration = Duration::from_secs(2);
 
+/// How long the work may take to end after SIGINT or SIGTERM before it is cut off: a resolver or a connection that is being made cannot be
+/// interrupted. Half of what Docker waits before it kills.
+pub const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long a log line waits for whoever reads stderr; longer, and a paused terminal would hold up the work and the end.
 pub const LOG_PATIENCE: Duration = Duration::from_secs(1);
 

@@ -1,5 +1,6 @@
 //! Ctrl-C and SIGTERM, brought to whatever is running when they come.
 
+use crate::limits;
 use crate::sys::signal::TerminationSignals;
 use std::fmt;
 use std::io;
@@ -31,9 +32,12 @@ impl Stop {
         let stop = Self::default();
         let asker = stop.clone();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            while signals.wait().is_ok() {
-                asker.ask();
-            }
+            let Ok(first) = signals.wait() else { return };
+            log::info!("Ending; once more ends at once");
+            asker.ask();
+            // Whatever is cut off here, the next start finds as after a loss of power: nothing half-written is ever used.
+            let second = signals.wait_for(limits::STOP_PATIENCE);
+            signals.die_of(second.ok().flatten().unwrap_or(first));
         })?;
         Ok(stop)
     }

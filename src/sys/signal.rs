@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use libc::c_int;
 
@@ -56,6 +57,35 @@ impl TerminationSignals {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+}
+
+impl TerminationSignals {
+    /// As [`Self::wait`], for at most `patience`.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn wait_for(&self, patience: Duration) -> io::Result<Option<c_int>> {
+        let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let millis = c_int::try_from(patience.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: the pointer is to one live pollfd.
+        match cvt(unsafe { libc::poll(&raw mut poll, 1, millis) })? {
+            0 => Ok(None),
+            _ => self.wait().map(Some),
+        }
+    }
+
+    /// Ends the process as `signal` does where nobody waits for it.
+    pub fn die_of(&self, signal: c_int) {
+        // SAFETY: an all-zero sigset_t is a valid value; all pointers are to live values.
+        unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            libc::sigaddset(&raw mut set, signal);
+            libc::signal(signal, libc::SIG_DFL);
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+            libc::raise(signal);
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct Reply {
     pub claim: Option<usize>,
     /// After the body, wait for the client to give up instead of closing.
     pub stall: bool,
+    /// Not even a head.
+    pub silent: bool,
 }
 
 impl Reply {
@@ -115,6 +117,10 @@ fn serve(stream: TcpStream, seen: &Mutex<Vec<Request>>, blobs: &[(String, String
     }
     head += &format!("content-length: {}\r\n\r\n", reply.claim.unwrap_or(reply.body.len()));
     let mut stream = reader.into_inner();
+    if reply.silent {
+        let _ = stream.read(&mut [0; 1]);
+        return;
+    }
     let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&reply.body));
     if reply.stall && sent.is_ok() {
         let _ = stream.read(&mut [0; 1]);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::registry::real::noise;
+use auroraboot::limits;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -19,7 +20,14 @@ fn a_registry_that_never_answers_does_not_hold_the_end_up() {
     let image = large_image();
     let layer = image.layers[0].digest().to_string();
     let config = image.blobs[1].digest().to_string();
-    for (part, sent) in [("/manifests/it".to_owned(), 0), (config, 10), (layer.clone(), 0), (layer, 1 << 20)] {
+    for (part, sent) in [
+        ("/manifests/it".to_owned(), None),
+        ("/manifests/it".to_owned(), Some(0)),
+        (config, Some(10)),
+        (layer.clone(), None),
+        (layer.clone(), Some(0)),
+        (layer, Some(1 << 20)),
+    ] {
         let site = Site::new("silent");
         let (asked, asks) = mpsc::channel();
         let body = image.layers[0].bytes.clone();
@@ -28,7 +36,10 @@ fn a_registry_that_never_answers_does_not_hold_the_end_up() {
             let is_it = request.path.ends_with(&wanted) && before == 0;
             is_it.then(|| {
                 asked.send(()).unwrap();
-                Reply::new(200, body.clone()).stall(sent)
+                match sent {
+                    Some(sent) => Reply::new(200, body.clone()).stall(sent),
+                    None => Reply { silent: true, ..Reply::default() },
+                }
             })
         });
         let run = site.start(site.command(&registry.name(), &["disable_netboot=true"]));
@@ -41,6 +52,28 @@ fn a_registry_that_never_answers_does_not_hold_the_end_up() {
         site.build(&registry.name()).succeeded();
         assert!(site.leftovers().is_empty(), "{part}: {:?}", site.leftovers());
     }
+}
+
+#[test]
+fn a_registry_that_swallows_everything_does_not_hold_the_end_up() {
+    let site = Site::new("hole");
+    let neighbour = ["neigh", "add", "10.77.0.77", "lladdr", "02:00:00:00:00:77", "dev", "eth0", "nud", "permanent"];
+    ip(&[&["-n", &site.lan.server][..], &neighbour].concat());
+    let mut run = site.start(site.command("10.77.0.77:5000/it/img", &["disable_netboot=true"]));
+    run.wait_for("Pull: Asking for");
+    let told = Instant::now();
+    run.signal("TERM");
+    run.outcome();
+    assert!(told.elapsed() < limits::STOP_PATIENCE + PROMPTLY, "{:?}", told.elapsed());
+
+    let mut run = site.start(site.command("10.77.0.77:5000/it/img", &["disable_netboot=true"]));
+    run.wait_for("Pull: Asking for");
+    let told = Instant::now();
+    run.signal("INT");
+    run.wait_for("Ending");
+    run.signal("INT");
+    run.outcome();
+    assert!(told.elapsed() < limits::STOP_PATIENCE, "the second time is final: {:?}", told.elapsed());
 }
 
 #[test]
