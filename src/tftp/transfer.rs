@@ -435,6 +435,21 @@ mod tests {
     }
 
     #[test]
+    fn one_send_is_never_longer_than_udp_carries() {
+        let mut t = trace(100_000, "blksize 1024 windowsize 64");
+        assert_eq!(t.out(0), "OACK");
+        assert_eq!(t.ack(1, 0), None);
+        let mut sends = Vec::new();
+        loop {
+            let mut bytes = Vec::new();
+            let Some(datagram_len) = t.transfer.poll_output(t.at(1), &mut bytes).unwrap() else { break };
+            sends.push(bytes.len() / datagram_len);
+            assert!(bytes.len() <= TFTP_BURST_BYTES_MAX, "{}", bytes.len());
+        }
+        assert_eq!(sends, [63, 1]);
+    }
+
+    #[test]
     fn a_repeated_ack_is_never_answered() {
         let mut t = trace(5000, "");
         assert_eq!(t.out(0), "1");

@@ -1,1 +1,192 @@
-//! Tests of limits.
+//! Every bound of `src/limits.rs` and the test that reaches it, held to the tree.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use auroraboot::daemon::http;
+use auroraboot::limits;
+use auroraboot::netboot::event::{Event, Piece};
+use auroraboot::netboot::journal::Journal;
+use auroraboot::source::client::Timeouts;
+use auroraboot::source::retry::Backoff;
+use auroraboot::units::MacAddr;
+
+/// Name of the limit, name of the test.
+const REACHED: &[(&str, &str)] = &[
+    ("CLOUD_CONFIG_BYTES_MAX", "what_cannot_be_read_says_what_and_why"),
+    ("CLOUD_CONFIG_BYTES_WARN", "each_warning"),
+    ("CONFIG_FILE_BYTES_MAX", "what_cannot_be_read_says_what_and_why"),
+    ("KEY_PARTS_MAX", "a_key_has_a_bounded_number_of_parts"),
+    ("TEMPLATE_IFS_NESTED_MAX", "nesting_and_growth_are_bounded"),
+    ("TEMPLATE_FILTERS_MAX", "nesting_and_growth_are_bounded"),
+    ("CONNECT_TIMEOUT", "a_server_that_never_shakes_hands_is_given_up_by_name"),
+    ("RESPONSE_TIMEOUT", "a_server_that_never_answers_is_given_up_by_name"),
+    ("STALL_TIMEOUT", "a_stall_is_noticed_and_resumed"),
+    ("ATTEMPTS_MAX", "a_server_that_stays_down_is_told_with_its_words"),
+    ("RETRY_WAIT", "the_product_runs_with_its_named_limits"),
+    ("RETRY_WAIT_MAX", "retry_after_is_honoured_within_the_bound"),
+    ("RETRY_PROGRESS_BYTES", "a_download_that_gains_ground_is_not_given_up"),
+    ("REDIRECTS_MAX", "redirects_end_somewhere"),
+    ("RESPONSE_HEAD_BYTES_MAX", "an_endless_response_head_is_refused"),
+    ("MANIFEST_BYTES_MAX", "an_oversized_manifest_is_not_read_to_its_end"),
+    ("LAYERS_MAX", "bombs_hit_their_bounds"),
+    ("LAYER_BYTES_MAX", "bounds_are_reached"),
+    ("TOKEN_BYTES_MAX", "an_endless_token_is_not_read_to_its_end"),
+    ("TOKEN_LIFETIME", "tokens_under_either_name_with_a_lifetime_of_a_minute_at_least"),
+    ("CREDENTIALS_BYTES_MAX", "a_broken_file_is_an_error_that_shows_no_secret"),
+    ("CREDENTIAL_HELPER_TIMEOUT", "a_helper_is_asked_answers_and_is_ended_in_time"),
+    ("DOWNLOADS_AT_ONCE", "the_top_layers_come_first_and_only_so_many_at_once"),
+    ("BLOB_BUFFER_BYTES", "every_encoding_by_tag_and_by_digest_and_a_second_run_without_the_registry"),
+    ("PROGRESS_REDRAW", "a_terminal_gets_one_line_that_is_redrawn"),
+    ("PROGRESS_LOG", "a_log_gets_a_line_at_the_start_now_and_then_and_at_the_end"),
+    ("TAR_EXTENSION_BYTES_MAX", "extension_headers_are_bounded_each_and_together"),
+    ("TAR_SPARSE_PIECES_MAX", "too_many_sparse_pieces_are_refused"),
+    ("PATH_BYTES_MAX", "what_leaves_the_root_or_is_too_long_is_refused"),
+    ("NAME_BYTES_MAX", "what_leaves_the_root_or_is_too_long_is_refused"),
+    ("TREE_ENTRIES_MAX", "bombs_hit_their_bounds"),
+    ("TREE_NAME_BYTES_MAX", "paths_and_their_bytes_are_bounded"),
+    ("TREE_XATTR_BYTES_MAX", "equal_attribute_sets_are_kept_once_and_all_of_them_are_bounded"),
+    ("IMAGE_BYTES_MAX", "bombs_hit_their_bounds"),
+    ("ZSTD_WINDOW_LOG_MAX", "a_zstd_window_above_the_limit_is_refused"),
+    ("SYMLINKS_FOLLOWED_MAX", "whiteouts_of_the_root_links_in_circles_and_chains_are_refused"),
+    ("LINK_STEPS_MAX", "lookups_that_links_make_long_are_bounded_together"),
+    ("SQUASHFS_BUFFERS_PER_WORKER", "blocks_in_memory_are_bounded_by_the_named_limits"),
+    ("SQUASHFS_BUFFERS_EXTRA", "blocks_in_memory_are_bounded_by_the_named_limits"),
+    ("SQUASHFS_STEPS_AHEAD", "more_steps_than_may_be_ahead_wait_for_each_other"),
+    ("SQUASHFS_BLOCKS_MAX", "what_squashfs_cannot_hold_is_an_error"),
+    ("SQUASHFS_NAME_BYTES_MAX", "names_that_no_directory_may_have_are_refused"),
+    ("SQUASHFS_LINK_BYTES_MAX", "what_squashfs_cannot_hold_is_an_error"),
+    ("SQUASHFS_XATTR_VALUE_BYTES_MAX", "values_and_totals_are_bounded"),
+    ("SQUASHFS_XATTRS_BYTES_MAX", "values_and_totals_are_bounded"),
+    ("IMAGE_TEXT_BYTES_MAX", "a_release_file_too_large_to_be_one_is_not_read"),
+    ("STAMP_BYTES_MAX", "the_same_image_is_not_built_twice"),
+    ("DHCP_COPY_WINDOW", "copies_on_another_interface_are_not_answered_but_repeats_are"),
+    ("DHCP_SEEN_MAX", "the_memory_for_copies_is_bounded"),
+    ("DHCP_LOOP_TRIES", "a_loader_that_changes_nothing_is_offered_twice"),
+    ("DHCP_LOOP_WINDOW", "a_loader_that_changes_nothing_is_offered_twice"),
+    ("DHCP_LOOPS_MAX", "the_memory_for_loops_is_bounded"),
+    ("TFTP_ACTIVE_MAX", "the_product_takes_as_many_as_its_limits_say"),
+    ("TFTP_WAITING_MAX", "the_product_takes_as_many_as_its_limits_say"),
+    ("TFTP_WAIT", "more_than_there_are_places_for_wait_their_turn"),
+    ("TFTP_WINDOW_BLOCKS_MAX", "what_is_granted"),
+    ("TFTP_WINDOW_BYTES_MAX", "bytes_in_flight_are_bounded_whatever_the_order"),
+    ("TFTP_BURST_BYTES_MAX", "one_send_is_never_longer_than_udp_carries"),
+    ("TFTP_RESEND_FIRST", "the_timer_resends_the_window_and_backs_off_until_it_gives_up"),
+    ("TFTP_RESEND_SOONEST", "round_trips_shorten_the_timer_and_resent_blocks_do_not_count"),
+    ("TFTP_RESEND_LONGEST", "the_timer_resends_the_window_and_backs_off_until_it_gives_up"),
+    ("TFTP_GIVE_UP", "the_timer_resends_the_window_and_backs_off_until_it_gives_up"),
+    ("TFTP_GIVE_UP_FINAL", "a_missing_final_ack_is_no_failure"),
+    ("TFTP_ERRORS_PER_SECOND", "a_burst_then_a_rate"),
+    ("TFTP_ERRORS_BURST", "never_a_party_to_a_flood"),
+    ("TFTP_REQUESTS_PER_TURN", "two_thousand_clients_at_once_all_finish"),
+    ("TFTP_REQUEST_BYTES_MAX", "refused_at_once_with_the_code_that_fits"),
+    ("TFTP_EVENTS_MAX", "never_a_party_to_a_flood"),
+    ("HTTP_HEAD_BYTES_MAX", "a_head_is_bounded_in_bytes_and_headers"),
+    ("HTTP_HEADERS_MAX", "a_head_is_bounded_in_bytes_and_headers"),
+    ("HTTP_CONNECTIONS_MAX", "when_full_the_longest_waiting_makes_room_and_the_busy_are_left_alone"),
+    ("HTTP_HEAD_TIMEOUT", "a_slow_head_has_one_deadline_however_it_drips"),
+    ("HTTP_IDLE_TIMEOUT", "idle_and_stalled_connections_end_and_progress_counts"),
+    ("HTTP_STALL_TIMEOUT", "idle_and_stalled_connections_end_and_progress_counts"),
+    ("HTTP_LINGER_TIMEOUT", "the_last_response_is_followed_by_lingering"),
+    ("EVENTS_WAITING_MAX", "the_channel_of_the_product_is_bounded"),
+    ("CMDLINE_BYTES_MAX", "the_line_is_bounded"),
+    ("URL_BYTES_MAX", "the_line_is_bounded"),
+    ("MACHINES_MAX", "strangers_cannot_fill_the_memory_or_the_log"),
+    ("MACHINE_ADDRESS_AGE_MAX", "an_address_is_not_a_machines_for_ever"),
+    ("BOOT_AGE_MAX", "a_machine_that_was_away_for_an_hour_begins_anew"),
+    ("COMPLAINT_INTERVAL", "complaints_are_told_once_and_then_counted_each_minute"),
+    ("COMPLAINTS_MAX", "strangers_cannot_fill_the_memory_or_the_log"),
+    ("LOG_LINES_PER_SECOND_MAX", "strangers_cannot_fill_the_memory_or_the_log"),
+    ("PACKET_RECEIVE_BUFFER_BYTES", "a_rack_that_gets_its_power_back_while_we_look_elsewhere_is_answered"),
+    ("DHCP_BATCHES_PER_TURN", "bursts_longer_than_one_turn_of_the_loop_are_answered_completely"),
+    ("PXE_MESSAGES_PER_TURN", "bursts_longer_than_one_turn_of_the_loop_are_answered_completely"),
+    ("PXE_MESSAGE_BYTES_MAX", "bursts_longer_than_one_turn_of_the_loop_are_answered_completely"),
+    ("INTERFACE_SETTLE", "an_interface_that_goes_down_or_away_is_served_again_when_it_is_back"),
+    ("STOP_PATIENCE", "a_registry_that_swallows_everything_does_not_hold_the_end_up"),
+    ("LOG_PATIENCE", "a_stderr_that_nobody_reads_holds_nothing_up"),
+    ("STATE_SECRET_BYTES", "a_cut_secret_is_made_anew"),
+];
+
+/// Limits that no test reaches, and why.
+const NOT_REACHED: &[(&str, &str)] = &[
+    ("RESOLVE_TIMEOUT", "the C library asks the host's own DNS server, which a test cannot replace"),
+    ("POLL_EVENTS", "what does not fit is in the next turn of the loop"),
+    ("INTERFACE_RETRY", "only a kernel that refuses a socket it granted before leads there"),
+];
+
+fn read_tree(directory: &Path, text: &mut String) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_tree(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_limit_has_a_test_that_reaches_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut all, mut wrong) = (String::new(), Vec::new());
+    read_tree(&root.join("src"), &mut all);
+    read_tree(&root.join("tests/it"), &mut all);
+    let text = fs::read_to_string(root.join("src/limits.rs")).unwrap();
+    let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next()).collect();
+    let listed: Vec<&str> = REACHED.iter().chain(NOT_REACHED).map(|(name, _)| *name).collect();
+    for name in &names {
+        match listed.iter().filter(|listed| *listed == name).count() {
+            0 => wrong.push(format!("{name} is not listed here")),
+            1 => {}
+            _ => wrong.push(format!("{name} is listed twice")),
+        }
+    }
+    wrong.extend(listed.iter().filter(|name| !names.contains(name)).map(|name| format!("{name} is no limit any more")));
+    for (name, test) in REACHED {
+        if all.matches(&format!("fn {test}()")).count() != 1 {
+            wrong.push(format!("{name}: there is no test {test}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Tests shorten waits; the product's own are those that are named.
+#[test]
+fn the_product_runs_with_its_named_limits() {
+    let network = Timeouts::default();
+    assert_eq!(
+        [network.resolve, network.connect, network.response, network.stall],
+        [limits::RESOLVE_TIMEOUT, limits::CONNECT_TIMEOUT, limits::RESPONSE_TIMEOUT, limits::STALL_TIMEOUT]
+    );
+    let waits: Vec<_> = (1..=limits::ATTEMPTS_MAX).map(|faults| Backoff::default().wait_after(faults, None)).collect();
+    assert_eq!((waits[0], waits.last()), (Some(limits::RETRY_WAIT), Some(&None)));
+    assert_eq!(Backoff::default().wait_after(1, Some(Duration::MAX)), Some(limits::RETRY_WAIT_MAX));
+    let http::Options { timeouts, connections_max } = http::Options::default();
+    assert_eq!(connections_max, limits::HTTP_CONNECTIONS_MAX);
+    assert_eq!(
+        [timeouts.head, timeouts.idle, timeouts.stall, timeouts.linger],
+        [limits::HTTP_HEAD_TIMEOUT, limits::HTTP_IDLE_TIMEOUT, limits::HTTP_STALL_TIMEOUT, limits::HTTP_LINGER_TIMEOUT]
+    );
+}
+
+#[test]
+fn a_machine_that_was_away_for_an_hour_begins_anew() {
+    let mac = MacAddr([2, 0, 0, 0, 0, 1]);
+    let sent = |piece| Event::FileSent {
+        mac,
+        piece,
+        to: ([10, 0, 0, 9], 1000).into(),
+        bytes: 1,
+        took: Duration::from_secs(1),
+    };
+    for (away, is_one_boot) in [(limits::BOOT_AGE_MAX / 2, true), (limits::BOOT_AGE_MAX * 2, false)] {
+        let mut journal = Journal::new(false);
+        journal.handle_input(Duration::ZERO, Event::Offered { mac, client: "x64 UEFI".into() });
+        journal.handle_input(Duration::ZERO, sent(Piece::Kernel));
+        journal.handle_input(Duration::ZERO, sent(Piece::Initrd));
+        journal.handle_input(away, sent(Piece::Rootfs));
+        let mut lines = std::iter::from_fn(|| journal.poll_output());
+        assert_eq!(lines.any(|line| line.text.contains("has everything")), is_one_boot, "{away:?}");
+    }
+}

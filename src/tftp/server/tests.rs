@@ -1,7 +1,7 @@
 //! Traces of the server: requests in, answers and events out.
 
 use super::*;
-use crate::limits::TFTP_ERRORS_BURST;
+use crate::limits::{TFTP_ACTIVE_MAX, TFTP_ERRORS_BURST, TFTP_WAITING_MAX};
 
 const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const REQUEST: &[u8] = b"\0\x01dir/loader\0octet\0";
@@ -223,4 +223,16 @@ fn no_bytes_whatever_do_harm() {
         }
     }
     assert!(t.server.active() <= 4 && t.server.waiting.len() <= 4);
+}
+
+#[test]
+fn the_product_takes_as_many_as_its_limits_say() {
+    let Capacity { active, waiting } = Capacity::default();
+    assert_eq!((active, waiting), (TFTP_ACTIVE_MAX, TFTP_WAITING_MAX));
+    let mut t = trace(active, waiting);
+    let all = u16::try_from(active + waiting).unwrap();
+    let opened =
+        (0..all).flat_map(|number| t.ask(0, 2000 + number, REQUEST)).filter(|text| text.starts_with("open")).count();
+    assert_eq!(opened, active);
+    assert_eq!(t.ask(0, 2000 + all, REQUEST), [format!("69 to {}: ERROR 0 busy: too many requests wait", 2000 + all)]);
 }

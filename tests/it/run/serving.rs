@@ -222,3 +222,24 @@ fn a_cable_that_is_pulled_and_put_back_is_told_and_served() {
     assert_eq!((*from.ip(), offer.option(options::MESSAGE_TYPE).unwrap().as_ref()), (SERVER, &[2][..]));
     assert_ne!(CLIENT, SERVER);
 }
+
+#[test]
+fn a_rack_that_gets_its_power_back_while_we_look_elsewhere_is_answered() {
+    const MACHINES: u32 = 3_000;
+    let site = Site::new("rack");
+    let image = image(&bootable());
+    let registry = site.good_registry(&image);
+    let run = site.serve(&registry.name(), &[]);
+    let mut card = Card::new(&site.lan, "eth0");
+    boots(&mut card, 1);
+    run.signal("STOP");
+    for xid in 0..MACHINES {
+        card.broadcast(&discover(1000 + xid));
+    }
+    run.signal("CONT");
+    let mut answered = std::collections::HashSet::new();
+    card.wait_for(|packet| {
+        answered.insert(packet.xid());
+        answered.len() > MACHINES as usize - 1
+    });
+}
