@@ -82,7 +82,7 @@ fn build(layers: &RegistryLayers, state: &StateDir, stop: &Stop) -> Result<BootS
     };
     let started = Instant::now();
     let mut unpacked = 0;
-    let mut told = BuildProgress::new();
+    let mut told = BuildProgress::new(terminal::columns(&io::stderr()));
     let mut progress = |progress: media::Progress| {
         unpacked = progress.bytes;
         if layers.download_ended.load(Ordering::Relaxed) {
@@ -171,25 +171,54 @@ struct BuildProgress {
 }
 
 impl BuildProgress {
-    fn new() -> Self {
-        Self { columns: terminal::columns(&io::stderr()), shown: None }
+    const fn new(columns: Option<usize>) -> Self {
+        Self { columns, shown: None }
     }
 
     fn update(&mut self, now: Instant, progress: media::Progress) {
+        match (self.text(now, progress), self.columns) {
+            (Some(text), Some(_)) => redraw(&text),
+            (Some(text), None) => log::info!("{text}"),
+            (None, _) => {}
+        }
+    }
+
+    /// What to show now, if anything.
+    fn text(&mut self, now: Instant, progress: media::Progress) -> Option<String> {
         let every = if self.columns.is_some() { limits::PROGRESS_REDRAW } else { limits::PROGRESS_LOG };
         // The end of the download has just been told.
         if now - *self.shown.get_or_insert(now) < every {
-            return;
+            return None;
         }
         self.shown = Some(now);
         let layer = (progress.layers_done + 1).min(progress.layers);
-        let text = format!("layer {layer} of {}, {} unpacked", progress.layers, ByteSize(progress.bytes));
-        match self.columns {
+        let text = format!("Build: layer {layer} of {}, {} unpacked", progress.layers, ByteSize(progress.bytes));
+        Some(match self.columns {
+            // The last column stays free: some terminals wrap when it is written.
             Some(columns) => {
-                let line: String = format!("Building: {text}").chars().take(columns.saturating_sub(1)).collect();
-                redraw(&format!("\r\x1b[K{line}"));
+                format!("\r\x1b[K{}", text.chars().take(columns.saturating_sub(1)).collect::<String>())
             }
-            None => log::info!("Build: {text}"),
-        }
+            None => text,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_build_is_told_now_and_then() {
+        let progress = media::Progress { layers_done: 1, layers: 3, bytes: 2_000_000 };
+        let start = Instant::now();
+        let mut log = BuildProgress::new(None);
+        assert_eq!(log.text(start, progress), None);
+        assert_eq!(log.text(start + limits::PROGRESS_LOG / 2, progress), None);
+        let text = log.text(start + limits::PROGRESS_LOG, progress).unwrap();
+        assert_eq!(text, format!("Build: layer 2 of 3, {} unpacked", ByteSize(2_000_000)));
+        assert_eq!(log.text(start + limits::PROGRESS_LOG, progress), None);
+        let mut terminal = BuildProgress::new(Some(13));
+        assert_eq!(terminal.text(start, progress), None);
+        assert_eq!(terminal.text(start + limits::PROGRESS_REDRAW, progress).unwrap(), "\r\x1b[KBuild: layer");
     }
 }

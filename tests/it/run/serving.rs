@@ -114,6 +114,7 @@ fn a_stderr_that_nobody_reads_holds_nothing_up() {
     let registry = site.good_registry(&image);
     let (reader, mut writer) = pipe().unwrap();
     writer.write_all(&vec![b'x'; 64 << 10]).unwrap(); // all that a pipe holds
+    let full = writer.try_clone().unwrap();
     let mut command = site.command(&registry.name(), &[]);
     command.stderr(writer);
     let run = site.start(command);
@@ -127,6 +128,10 @@ fn a_stderr_that_nobody_reads_holds_nothing_up() {
     run.signal("TERM");
     assert_eq!(run.outcome().code, Some(0));
     assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
+
+    let mut command = site.command(&registry.name().replace(":it", ":missing"), &[]);
+    command.stderr(full);
+    assert_eq!(site.start(command).outcome().code, Some(1), "its last words wait for nobody either");
     drop(reader);
 }
 
