@@ -106,7 +106,7 @@ pub const NAME_BYTES_MAX: usize = 255;
 
 /// Entries of all layers of an image together, and different paths in them; about 100 bytes of memory each.
 /// A full desktop has 0.5 M.
-pub const TREE_ENTRIES_MAX: usize = 4_000_000;
+pub const TREE_ENTRIES_MAX: usize = 2_000_000;
 
 /// Names and link targets of all entries of an image together.
 pub const TREE_NAME_BYTES_MAX: usize = 256 << 20;
@@ -124,8 +124,9 @@ pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 /// Symbolic links followed for one path (containerd's own bound; Linux stops at 40).
 pub const SYMLINKS_FOLLOWED_MAX: usize = 255;
 
-/// Path components looked up for one image: symbolic links can make each lookup long. A 100,000-file image needs 1 M.
-pub const PATH_STEPS_MAX: u64 = 1 << 28;
+/// Path components that symbolic links add to the lookups of one image, all together: a chain of long links
+/// adds half a million to each.
+pub const LINK_STEPS_MAX: u64 = 1 << 22;
 
 // ── squashfs ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -134,6 +135,9 @@ pub const SQUASHFS_BUFFERS_PER_WORKER: usize = 2;
 
 /// Block buffers besides those: the caller's open fragments and what waits to be written in order.
 pub const SQUASHFS_BUFFERS_EXTRA: usize = 4;
+
+/// How many steps (a block, a stretch of holes, the end of a file) the caller may be ahead of the ordered stage; bytes each.
+pub const SQUASHFS_STEPS_AHEAD: usize = 256;
 
 /// Data blocks and holes of all files of an image: 16 TiB of content at 1 MiB, 64 MB of memory for their sizes.
 /// It is what stops a sparse file that claims exabytes.
@@ -179,27 +183,28 @@ pub const DHCP_LOOPS_MAX: usize = 4_096;
 pub const TFTP_ACTIVE_MAX: usize = 256;
 /// Requests waiting for a place; above this they are answered "busy".
 pub const TFTP_WAITING_MAX: usize = 4096;
-/// How long a request waits without being repeated: longer than the 4 s (EDK2) and 5 s (U-Boot) after which firmware
-/// repeats it, since firmware that gets an error gives up the boot.
-pub const TFTP_WAIT: Duration = Duration::from_secs(6);
+/// How long a request waits without being repeated: three times the 4 s (EDK2) and 5 s (U-Boot) after which firmware repeats
+/// it, because repetitions are lost too, and firmware that gets an error gives up the boot.
+pub const TFTP_WAIT: Duration = Duration::from_secs(16);
 /// Blocks in flight (RFC 7440), whatever the client asks; also the most that one UDP_SEGMENT send may carry.
 pub const TFTP_WINDOW_BLOCKS_MAX: u16 = 64;
 /// Bytes in flight; below the default socket send buffer (208 KiB), so that a window never waits for it.
 pub const TFTP_WINDOW_BYTES_MAX: usize = 128 << 10;
 /// Bytes of one send; UDP over IPv4 carries at most 65,507.
 pub const TFTP_BURST_BYTES_MAX: usize = 65_507;
-/// The first resend without a measured round trip, and the longest afterwards.
+/// The first resend without a measured round trip, and the longest first one after it.
 pub const TFTP_RESEND_FIRST: Duration = Duration::from_secs(1);
 /// The first resend once round trips were measured is not sooner than this.
 pub const TFTP_RESEND_SOONEST: Duration = Duration::from_millis(200);
 /// Resends back off to this interval.
-pub const TFTP_RESEND_LONGEST: Duration = Duration::from_secs(4);
+pub const TFTP_RESEND_LONGEST: Duration = Duration::from_secs(2);
 /// A transfer without progress ends: later than EDK2 (6 tries of 4 s) and in time for U-Boot, which asks again every 5 s.
 pub const TFTP_GIVE_UP: Duration = Duration::from_secs(30);
 /// How long the final ACK is awaited; many clients leave it out, and the file is theirs by then.
 pub const TFTP_GIVE_UP_FINAL: Duration = Duration::from_secs(10);
-/// Error replies to requests per second, and in one burst (a Raspberry Pi asks for a dozen files that do not exist).
+/// Error replies to requests per second, since anyone can have one sent to a forged address.
 pub const TFTP_ERRORS_PER_SECOND: u32 = 500;
+/// Error replies in one burst: a Raspberry Pi asks for a dozen files that do not exist, and there may be a room of them.
 pub const TFTP_ERRORS_BURST: u32 = 1000;
 /// Requests read in one turn of the loop, so that a flood of them cannot delay an OFFER.
 pub const TFTP_REQUESTS_PER_TURN: usize = 64;

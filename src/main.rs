@@ -3,7 +3,8 @@
 use auroraboot::config::cli::{self, Command};
 use auroraboot::daemon::{log, run};
 use auroraboot::loaders;
-use std::fmt::Display;
+use auroraboot::source::client::chain;
+use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -43,7 +44,8 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-fn fail(error: &dyn Display, code: u8) -> ExitCode {
-    let _ = writeln!(io::stderr(), "auroraboot: {error}");
+/// The error and its causes on one line: none repeats what its source says.
+fn fail(error: &dyn Error, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "auroraboot: {}", chain(error));
     ExitCode::from(code)
 }

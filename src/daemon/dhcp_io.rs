@@ -84,8 +84,6 @@ pub struct DhcpIo {
     news: InterfaceNews,
     look_again_at: Option<Instant>,
     pxe_ready: bool,
-    /// Keeps the kernel from refusing relayed messages; none when somebody else has port 67.
-    _dhcp_port: Option<PortHolder>,
     batch: Batch,
 }
 
@@ -97,6 +95,11 @@ struct Answering {
     files: Arc<BootFiles>,
     teller: Teller,
     pxe: PktInfoSocket,
+    /// Where [`Self::dhcp_port`] is bound.
+    listen: Ipv4Addr,
+    /// Keeps the kernel from refusing what relays send to port 67. Not taken before a relay talks to us: dnsmasq in its usual
+    /// wildcard mode could not start on this host any more, and with it the LAN's DHCP.
+    dhcp_port: Option<PortHolder>,
     /// For unicast answers from port 67.
     routed: RawIpSocket,
     /// The packet being built, kept for its room.
@@ -132,14 +135,22 @@ impl DhcpIo {
         register(registry, &news, NEWS)?;
         register(registry, &pxe, PXE)?;
         Ok(Self {
-            answering: Answering { server, files, teller, pxe, routed, out: Vec::new() },
+            answering: Answering {
+                server,
+                files,
+                teller,
+                pxe,
+                listen: address,
+                dhcp_port: None,
+                routed,
+                out: Vec::new(),
+            },
             selection,
             links,
             skipped: choice,
             news,
             look_again_at: None,
             pxe_ready: false,
-            _dhcp_port: PortHolder::bind(SocketAddrV4::new(address, Port::Dhcp.number())).ok(),
             batch: Batch::default(),
         })
     }
@@ -356,6 +367,10 @@ impl Answering {
                 link.socket.send(&self.out)
             }
             (Destination::Unicast(to), Port::Dhcp) => {
+                if arrival.unicast && self.dhcp_port.is_none() {
+                    // Taken by somebody else: as good.
+                    self.dhcp_port = PortHolder::bind(SocketAddrV4::new(self.listen, Port::Dhcp.number())).ok();
+                }
                 frame::emit_packet(&mut self.out, source, to, &reply.bytes);
                 self.routed.send(&self.out, *to.ip())
             }

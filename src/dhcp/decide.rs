@@ -5,6 +5,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::arch::Loader;
+use super::options;
 use super::packet::Malformed;
 use super::reply::{self, Reply};
 use super::request::{Client, Message, Request, VendorClass};
@@ -169,12 +170,21 @@ fn answer_kind(request: &Request<'_>, arrival: &Arrival) -> Result<AnswerKind, R
         (_, Message::Discover) => Ok(AnswerKind::Offer),
         // What was sent to our own address there is for us, whichever server the client has its lease from.
         (Port::Pxe, _) if arrival.unicast || for_us != Some(false) => Ok(AnswerKind::Ack),
+        // It asks for a lease (RFC 2131 table 5) and names our address: that is the DHCP server on this very host. With an ACK
+        // of ours beside the server's, EDK2 declines the lease ("Lease confirmed isn't the same as that in the offer").
+        (Port::Dhcp, Message::Request) if asks_for_lease(request) => Err(Reason::OtherServer),
         // On 67 the client talks to its DHCP server, unless it names us (some AMI, Supermicro and Intel ROMs do), or
         // asks any boot server for an item (PXE 2.1 §2.2.4, discovery by broadcast).
         (Port::Dhcp, Message::Request) if for_us == Some(true) => Ok(AnswerKind::Ack),
         (Port::Dhcp, _) if for_us.is_none() && request.boot_item.is_some() => Ok(AnswerKind::Ack),
         _ => Err(Reason::OtherServer),
     }
+}
+
+/// Whether the client has taken an offer of an address. A boot server offers none: its clients ask for 0.0.0.0, or for nothing.
+fn asks_for_lease(request: &Request<'_>) -> bool {
+    let address = request.packet.option_array::<4>(options::REQUESTED_ADDRESS);
+    request.boot_item.is_none() && matches!(address, Ok(Some(address)) if address != [0; 4])
 }
 
 fn choose_boot(request: &Request<'_>, image: Arch) -> Result<Boot, Reason> {

@@ -59,7 +59,7 @@ pub(super) fn gather(
             Compression::Zstd { .. } => "zstd".to_owned(),
             Compression::Gzip { .. } => "gzip".to_owned(),
         },
-        files: contents.tree.len() as u64,
+        files: contents.tree.node_count() as u64,
         data_bytes: count.stored - count.dead,
     })
 }

@@ -75,7 +75,7 @@ impl<'a> SquashTree<'a> {
 
 impl squashfs::Tree for SquashTree<'_> {
     fn node_bound(&self) -> usize {
-        self.tree.len()
+        self.tree.node_count()
     }
 
     fn root(&self) -> NodeIndex {

@@ -119,7 +119,7 @@ pub fn build(source: &dyn LayerSource, options: &Options<'_>, watch: &mut Watch<
     let directory = options.directory;
     let unusable = |source| MediaError::Directory { path: directory.to_owned(), source };
     fs::create_dir_all(directory).map_err(unusable)?;
-    let _lock = lock(directory)?;
+    let _lock = Lock::of(directory)?;
     let layers: Vec<Digest> = (0..source.count()).map(|layer| source.digest(layer)).collect();
     let inputs = Inputs::new(options.product, options.created, &layers);
     if let Some(set) = stamp::load(directory, &inputs) {
@@ -272,12 +272,23 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
 }
 
 /// Held while building: two processes would write into each other's `.part` files.
-fn lock(directory: &Path) -> Result<File, MediaError> {
-    let file = create(&directory.join(LOCK))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(MediaError::Busy { path: directory.to_owned() }),
-        Err(fs::TryLockError::Error(source)) => Err(MediaError::Directory { path: directory.to_owned(), source }),
+struct Lock(File);
+
+impl Lock {
+    fn of(directory: &Path) -> Result<Self, MediaError> {
+        let file = create(&directory.join(LOCK))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(fs::TryLockError::WouldBlock) => Err(MediaError::Busy { path: directory.to_owned() }),
+            Err(fs::TryLockError::Error(source)) => Err(MediaError::Directory { path: directory.to_owned(), source }),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that another thread is just starting holds a copy of the descriptor until it execs.
+        let _ = self.0.unlock();
     }
 }
 

@@ -33,8 +33,8 @@ pub fn boot(
     let rootfs_url = url(file::ROOTFS);
     let line = cmdline.render(mac, Urls { rootfs: &rootfs_url, cloud_config: config_url.as_deref() });
     let mut script = format!("#!ipxe\necho AuroraBoot: booting {mac} from {server}\nset attempt:int32 0\n");
-    // `dhcp` without a card tries them all; with several cards only the one that was offered the boot is right.
-    script.push_str("set nic:string\n");
+    // With several cards, only the one that was offered the boot is right; should none match, `dhcp` without a card tries them all.
+    script.push_str("set nic:string\n"); // empty, whatever an earlier script left there
     for card in CARDS {
         let _ = writeln!(script, "isset ${{{card}/mac}} && iseq ${{{card}/mac}} {mac} && set nic {card} ||");
     }

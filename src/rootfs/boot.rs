@@ -271,3 +271,18 @@ fn significant(digits: &[u8]) -> &[u8] {
     let zeros = digits.iter().take_while(|&&byte| byte == b'0').count();
     &digits[zeros..]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_in_the_order_people_expect() {
+        let ascending = ["5.10", "6.1~rc1", "6.1", "6.1-rc1", "6.1.0-9", "6.1.0-10", "6.9", "6.10", "06.11", "10.0"];
+        for (n, a) in ascending.iter().enumerate() {
+            for (m, b) in ascending.iter().enumerate() {
+                assert_eq!(compare_versions(a, b), n.cmp(&m), "{a} {b}");
+            }
+        }
+    }
+}

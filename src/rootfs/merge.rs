@@ -9,7 +9,7 @@
 
 use super::entry::{Entry, Kind, Meta, XattrId};
 use super::paths::{PathError, PathId, Paths};
-use crate::limits::{PATH_STEPS_MAX, SYMLINKS_FOLLOWED_MAX, TREE_ENTRIES_MAX};
+use crate::limits::{LINK_STEPS_MAX, SYMLINKS_FOLLOWED_MAX, TREE_ENTRIES_MAX};
 
 /// Why an entry cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,7 +20,7 @@ pub enum ApplyError {
     NotADirectory(String),
     #[error("more than {SYMLINKS_FOLLOWED_MAX} symbolic links on its way: they form a loop")]
     Loop,
-    #[error("resolving the image's symbolic links takes more than {PATH_STEPS_MAX} steps")]
+    #[error("resolving the image's symbolic links takes more than {LINK_STEPS_MAX} steps")]
     Steps,
     #[error("a hard link to {0}, which does not exist")]
     NoTarget(String),
@@ -163,8 +163,8 @@ impl Merge {
         }
         let mut links = 0;
         while let Some(name) = names.pop() {
-            self.steps += 1;
-            if self.steps > PATH_STEPS_MAX {
+            self.steps += u64::from(links > 0);
+            if self.steps > LINK_STEPS_MAX {
                 return Err(ApplyError::Steps);
             }
             if self.paths.text(name) == b".." {

@@ -109,11 +109,6 @@ impl Paths {
         Ok(Text { start, length })
     }
 
-    /// The path `name` in the directory `parent`, when it has been met.
-    pub fn find(&self, parent: PathId, name: &[u8]) -> Option<PathId> {
-        self.probe(parent, name).ok()
-    }
-
     /// The path `name` in the directory `parent`.
     pub fn child(&mut self, parent: PathId, name: &[u8]) -> Result<PathId, PathError> {
         match self.probe(parent, name) {
@@ -230,8 +225,19 @@ mod tests {
         }
         assert_eq!(paths.lexical(b"./"), Ok(PathId::ROOT));
         assert_eq!(paths.display(path), "usr/lib/x");
-        assert_eq!(paths.find(paths.parent(path), b"x"), Some(path));
-        assert_eq!(paths.find(path, b"x"), None);
+        assert_eq!(paths.name(path), b"x");
+        assert_eq!(paths.lexical(b"usr/lib"), Ok(paths.parent(path)));
+    }
+
+    #[test]
+    fn components_of_a_kept_target_are_found_without_a_copy() {
+        let mut paths = Paths::default();
+        let target = paths.keep(b"/usr/./lib//x").unwrap();
+        let names: Vec<Text> = paths.text_components(target).collect();
+        let kept = paths.bytes.len();
+        let path = names.iter().fold(PathId::ROOT, |at, &name| paths.child_text(at, name).unwrap());
+        assert_eq!(paths.display(path), "usr/lib/x");
+        assert_eq!(paths.bytes.len(), kept);
     }
 
     #[test]

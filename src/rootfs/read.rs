@@ -163,6 +163,9 @@ impl Reader<'_> {
             if self.entries.len() >= TREE_ENTRIES_MAX {
                 return Err(ReadError::TooManyEntries { layer: digest });
             }
+            if self.progress.bytes + archive.position() > IMAGE_BYTES_MAX {
+                return Err(ReadError::TooManyBytes { layer: digest });
+            }
             let name = member.path.clone();
             let mut entry = Entry::keep(member, &mut self.paths, &mut self.xattrs).map_err(|source| {
                 ReadError::Entry { layer: digest, entry: String::from_utf8_lossy(&name).into_owned(), source }

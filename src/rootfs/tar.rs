@@ -12,7 +12,7 @@ mod sparse;
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use self::header::{BLOCK, Header, sparse_pieces, until_nul};
+use self::header::{BLOCK, Header, OldSparse, sparse_pieces, until_nul};
 use self::pax::Pax;
 use self::sparse::{Pieces, TextMap, too_many};
 use crate::limits::{TAR_EXTENSION_BYTES_MAX, TAR_SPARSE_PIECES_MAX};
@@ -295,7 +295,7 @@ impl<R: Read> Archive<R> {
     }
 
     fn gnu_sparse(&mut self, header: &Header<'_>, stored: u64, at: u64) -> Result<(Pieces, u64), TarError> {
-        let (mut pieces, mut more, size) = header.sparse()?;
+        let OldSparse { mut pieces, mut more, size } = header.sparse()?;
         while more {
             let mut block = [0; BLOCK];
             self.read_all(&mut block)?;

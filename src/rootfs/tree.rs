@@ -121,7 +121,7 @@ impl Tree {
     }
 
     /// How many nodes there are: one more than the largest [`NodeId::index`].
-    pub fn len(&self) -> usize {
+    pub fn node_count(&self) -> usize {
         self.nodes.len()
     }
 

@@ -38,9 +38,17 @@ pub struct ImageManifest {
     pub digest: Digest,
     pub arch: Arch,
     pub layers: Vec<Layer>,
+    /// The index if there is one, the manifest, the configuration: with the layers, all that the cache needs to keep.
+    pub documents: Vec<Digest>,
 }
 
 impl ImageManifest {
+    /// Every blob of the image, for [`super::BlobCache::prune`].
+    #[must_use]
+    pub fn blobs(&self) -> Vec<Digest> {
+        self.documents.iter().copied().chain(self.layers.iter().map(|layer| layer.digest)).collect()
+    }
+
     /// Bytes to download when nothing is cached.
     #[must_use]
     pub fn total_size(&self) -> u64 {

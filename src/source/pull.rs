@@ -230,12 +230,11 @@ impl Shared {
     }
 
     fn transferred(&self) -> Transferred {
-        Transferred {
-            here: self.counters.here.load(Ordering::Relaxed),
-            fetched: self.counters.fetched.load(Ordering::Relaxed),
-            total: self.total,
-            ended: self.ended.is_stopped(),
-        }
+        // First, so that "ended" never comes with counts from before the end.
+        let ended = self.ended.is_stopped();
+        let here = self.counters.here.load(Ordering::Relaxed);
+        let fetched = self.counters.fetched.load(Ordering::Relaxed);
+        Transferred { here, fetched, total: self.total, ended }
     }
 
     fn observe(&self, mut observer: Observer) {

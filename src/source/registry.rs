@@ -69,21 +69,23 @@ pub fn resolve(registry: &Registry, arch: Arch, cache: &BlobCache) -> Result<Ima
         Some(digest) => (digest, registry.manifest(digest, cache)?),
         None => registry.tagged(cache)?,
     };
-    let document = |result| registry.document(result);
-    let found = match document(manifest::parse(&bytes))? {
+    let mut documents = vec![digest];
+    let found = match registry.usable(manifest::parse(&bytes))? {
         Document::Manifest(found) => found,
         Document::Index(index) => {
-            digest = index.choose(arch).map_err(|source| registry.unusable(source))?;
-            match document(manifest::parse(&registry.manifest(digest, cache)?))? {
+            digest = registry.usable(index.choose(arch))?;
+            documents.push(digest);
+            match registry.usable(manifest::parse(&registry.manifest(digest, cache)?))? {
                 Document::Manifest(found) => found,
-                Document::Index(_) => return Err(registry.unusable(manifest::Error::Nested(arch))),
+                Document::Index(_) => return registry.usable(Err(manifest::Error::Nested(arch))),
             }
         }
     };
-    let config = registry.config(found.config().map_err(|source| registry.unusable(source))?, cache)?;
-    manifest::check_config(&config, arch).map_err(|source| registry.unusable(source))?;
-    let layers = found.layers().map_err(|source| registry.unusable(source))?;
-    Ok(ImageManifest { digest, arch, layers })
+    let config = registry.usable(found.config())?;
+    documents.push(config);
+    registry.usable(manifest::check_config(&registry.config(config, cache)?, arch))?;
+    let layers = registry.usable(found.layers())?;
+    Ok(ImageManifest { digest, arch, layers, documents })
 }
 
 /// The conversation with one registry about one image. Shared by the threads that download its layers.
@@ -153,7 +155,7 @@ impl Registry {
         let (bytes, promised) = self.small(&format!("manifests/{}", self.reference.version()))?;
         let digest = manifest::digest_of(&bytes);
         if let Some(wanted) = promised {
-            self.document(manifest::verify("manifest", &bytes, wanted))?;
+            self.usable(manifest::verify("manifest", &bytes, wanted))?;
         }
         self.keep(cache, digest, &bytes)?;
         Ok((digest, bytes))
@@ -172,7 +174,7 @@ impl Registry {
             return Ok(bytes);
         }
         let (bytes, _) = self.small(path)?;
-        self.document(manifest::verify(what, &bytes, digest))?;
+        self.usable(manifest::verify(what, &bytes, digest))?;
         self.keep(cache, digest, &bytes)?;
         Ok(bytes)
     }
@@ -286,12 +288,8 @@ impl Registry {
         Error::Client { image: self.image(), source }
     }
 
-    fn document<T>(&self, result: Result<T, manifest::Error>) -> Result<T, Error> {
-        result.map_err(|source| self.unusable(source))
-    }
-
-    fn unusable(&self, source: manifest::Error) -> Error {
-        Error::Document { image: self.image(), source }
+    fn usable<T>(&self, result: Result<T, manifest::Error>) -> Result<T, Error> {
+        result.map_err(|source| Error::Document { image: self.image(), source })
     }
 
     fn image(&self) -> String {

@@ -28,7 +28,8 @@ pub(super) struct File {
     pub(super) tail: Option<Tail>,
 }
 
-/// A fragment that is being filled.
+/// A fragment that is being filled. There is one: one per kind of content (text, binary, packed) was tried and made a
+/// 1.2 GB root file system 0.07 % smaller, while reading one directory would then need several fragments.
 struct OpenFragment {
     number: u32,
     len: usize,
@@ -58,9 +59,6 @@ pub(super) struct Content {
     tails: HashMap<ContentHash, Tail>,
 }
 
-/// How many steps the caller may be ahead; a few bytes each. The buffers bound it long before.
-const STEPS_AHEAD: usize = 256;
-
 impl Content {
     /// Starts the threads; content begins at `position` of `out`.
     ///
@@ -71,7 +69,7 @@ impl Content {
         let compressors = (0..workers).map(|_| Compressor::new(options.compression)).collect::<Result<Vec<_>, _>>()?;
         let (jobs, jobs_end) = channel();
         let (done, done_end) = channel();
-        let (steps, steps_end) = sync_channel(STEPS_AHEAD);
+        let (steps, steps_end) = sync_channel(limits::SQUASHFS_STEPS_AHEAD);
         let (free, free_end) = channel();
         let known = Arc::new(KnownBlocks::default());
         let mut content = Content {

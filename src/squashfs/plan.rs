@@ -97,8 +97,10 @@ mod tests {
     use super::super::tree::Meta;
     use super::*;
 
+    type Entries = Vec<(&'static [u8], NodeIndex)>;
+
     /// Node 0 is the root; a node with an entry here is a directory.
-    struct Names(Vec<(u32, Vec<(&'static [u8], u32)>)>);
+    struct Names(Vec<(NodeIndex, Entries)>);
 
     impl Tree for Names {
         fn node_bound(&self) -> usize {

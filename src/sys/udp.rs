@@ -171,8 +171,8 @@ mod tests {
         let sender = open(Ipv4Addr::LOCALHOST).unwrap();
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
         let bytes: Vec<u8> = (0..2500).map(|n| u8::try_from(n % 251).unwrap()).collect();
-        let ways: [fn(&UdpSocket, &[u8], usize, SocketAddrV4) -> io::Result<()>; 2] =
-            [|s, b, n, to| send_segmented(s, b, n, to), |s, b, n, to| send_batch(s, b, n, to)];
+        type Send = fn(&UdpSocket, &[u8], usize, SocketAddrV4) -> io::Result<()>;
+        let ways: [Send; 2] = [|s, b, n, to| send_segmented(s, b, n, to), |s, b, n, to| send_batch(s, b, n, to)];
         for send in ways {
             send(&sender, &bytes, 1000, address(&receiver)).unwrap();
             let (mut got, mut buffer) = (Vec::new(), [0; 2000]);

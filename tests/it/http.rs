@@ -403,11 +403,21 @@ impl Process {
     }
 
     fn get_initrd(&self) -> Vec<u8> {
-        let path = Names::new([9; 32], 8090).path(MAC, file::INITRD);
         let mut stream = BufReader::new(connect(self.address));
-        write!(stream.get_mut(), "GET /{path} HTTP/1.1\r\n\r\n").unwrap();
-        response(&mut stream, true).1
+        request_initrd(&mut stream)
     }
+
+    fn connection_after_a_request(&self) -> BufReader<TcpStream> {
+        let mut stream = BufReader::with_capacity(512, connect(self.address));
+        assert_eq!(request_initrd(&mut stream), b"initrd");
+        stream
+    }
+}
+
+fn request_initrd(stream: &mut BufReader<TcpStream>) -> Vec<u8> {
+    let path = Names::new([9; 32], 8090).path(MAC, file::INITRD);
+    write!(stream.get_mut(), "GET /{path} HTTP/1.1\r\n\r\n").unwrap();
+    response(stream, true).1
 }
 
 impl Drop for Process {
@@ -441,6 +451,16 @@ fn a_thousand_slow_clients_neither_delay_a_quick_one_nor_cost_memory() {
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
     let grown = server.rss_kib().saturating_sub(before);
     assert!(grown <= 8 << 10, "{grown} KiB for 1,000 connections");
+}
+
+#[test]
+fn a_thousand_idle_connections_cost_little() {
+    let server = Process::start(2_000);
+    assert_eq!(server.get_initrd(), b"initrd");
+    let before = server.rss_kib();
+    let idle: Vec<BufReader<TcpStream>> = (0..1_000).map(|_| server.connection_after_a_request()).collect();
+    let grown = server.rss_kib().saturating_sub(before);
+    assert!(grown <= 8 << 10, "{grown} KiB for {} connections", idle.len());
 }
 
 #[test]

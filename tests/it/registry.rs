@@ -16,7 +16,7 @@ use auroraboot::source::client::{Timeouts, chain};
 use auroraboot::source::credentials::Keychain;
 use auroraboot::source::retry::Backoff;
 use auroraboot::source::{
-    BlobCache, Client, ImageManifest, Layers, Registry, Settings, fetch, pull, registry, resolve,
+    BlobCache, Client, ImageManifest, Layers, Registry, Settings, cache, fetch, pull, registry, resolve,
 };
 use auroraboot::units::Arch;
 
@@ -46,7 +46,14 @@ impl Puller {
     }
 
     fn cache(&self) -> BlobCache {
-        BlobCache::open(self.state.path()).unwrap()
+        // A child that another test is just starting holds a copy of the lock until it runs its program.
+        for _ in 0..1000 {
+            match BlobCache::open(self.state.path()) {
+                Err(cache::Error::Locked(_)) => std::thread::sleep(Duration::from_millis(10)),
+                opened => return opened.unwrap(),
+            }
+        }
+        panic!("the cache stays locked")
     }
 
     fn registry(&self, image: &str) -> Registry {

@@ -1,5 +1,6 @@
-//! The merged tree against what `umoci unpack` makes, and hostile layers.
+//! The merged tree against what `umoci unpack` makes, what boots in it, and hostile layers.
 
+mod boot;
 mod hostile;
 pub mod layers;
-mod oracle;
+pub mod oracle;

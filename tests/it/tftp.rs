@@ -1,5 +1,7 @@
 //! The TFTP server on loopback against stock clients and against clients of its own that misbehave.
 
+mod sim;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
@@ -10,7 +12,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use auroraboot::daemon::tftp_io::TftpIo;
-use auroraboot::tftp::{Content, Event, Files};
+use auroraboot::tftp::{Content, Event, Files, Refusal};
 
 const LISTENER: usize = 10;
 
@@ -182,4 +184,126 @@ fn stock_clients_get_the_right_bytes() {
             }
         }
     }
+}
+
+#[test]
+fn a_size_probe_then_the_file_as_ovmf_asks() {
+    let bytes = pattern(100_000);
+    let server = Server::start(&[("loader.efi", &bytes)], 8);
+    let mut probe = Client::new(&server);
+    let oack = probe.ask(b"\0\x01loader.efi\0octet\0tsize\x000\0blksize\x001468\0windowsize\x004\0");
+    assert_eq!(oack, b"\0\x06tsize\x00100000\0blksize\x001468\0windowsize\x004\0");
+    probe.send(b"\0\x05\0\x08User aborted the transfer\0");
+    assert!(matches!(server.event(), Event::Probed { .. }));
+    let mut client = Client::new(&server);
+    client.ask(b"\0\x01/loader.efi\0octet\0blksize\x001468\0windowsize\x004\0");
+    client.ack(0);
+    let mut got = Vec::new();
+    for block in 1..=69_u16 {
+        let (packet, _) = client.receive();
+        assert_eq!(packet[2..4], block.to_be_bytes());
+        got.extend_from_slice(&packet[4..]);
+        if block % 4 == 0 || block == 69 {
+            client.ack(block);
+        }
+    }
+    assert!(got[..] == bytes[..]);
+    let Event::Sent { name, bytes, .. } = server.event() else { panic!("not sent") };
+    assert_eq!((name.as_str(), bytes), ("loader.efi", 100_000));
+}
+
+#[test]
+fn errors_on_the_wire() {
+    let bytes = pattern(1000);
+    let server = Server::start(&[("file", &bytes)], 8);
+    let cases: [(&[u8], u8, Refusal); 3] = [
+        (b"\0\x01missing\0octet\0", 1, Refusal::NotFound),
+        (b"\0\x01../file\0octet\0", 2, Refusal::Climbs),
+        (b"\0\x02file\0octet\0", 2, Refusal::Write),
+    ];
+    for (request, code, expected) in cases {
+        let client = Client::new(&server);
+        client.send(request);
+        let (answer, _) = client.receive();
+        assert_eq!(answer[..4], [0, 5, 0, code]);
+        let Event::Refused { refusal, .. } = server.event() else { panic!("not refused") };
+        assert_eq!(refusal, expected);
+    }
+}
+
+#[test]
+fn strangers_are_told_and_a_closed_client_frees_its_place() {
+    let bytes = pattern(3000);
+    let server = Server::start(&[("file", &bytes)], 1);
+    let mut client = Client::new(&server);
+    let first = client.ask(b"\0\x01file\0octet\0");
+    // From another port: an ERROR 5, then from a port that is closed before the answer comes.
+    let stranger = Client { server: client.server, ..Client::new(&server) };
+    stranger.ack(1);
+    assert_eq!(stranger.receive().0[..4], [0, 5, 0, 5]);
+    stranger.ack(1);
+    drop(stranger);
+    assert!(client.take_rest(&first)[..] == bytes[..], "the transfer goes on");
+    assert!(matches!(server.event(), Event::Sent { .. }));
+    // The only place is taken by a client that goes away; its host says so at the next resend.
+    let mut leaves = Client::new(&server);
+    leaves.ask(b"\0\x01file\0octet\0");
+    leaves.ack(1);
+    leaves.receive();
+    drop(leaves);
+    let mut waits = Client::new(&server);
+    let first = waits.ask(b"\0\x01file\0octet\0");
+    assert!(waits.take_rest(&first)[..] == bytes[..]);
+    assert!(matches!(server.event(), Event::Failed { .. }));
+}
+
+#[test]
+fn two_thousand_clients_at_once_all_finish() {
+    // 2,000 sockets and the server's; many shells allow 1,024. Where this fails, the first missing socket says so.
+    let pid = std::process::id().to_string();
+    let _ = Command::new("prlimit").args(["--pid", &pid, "--nofile=8192"]).status();
+    let bytes = pattern(20_000);
+    let server = Server::start(&[("file", &bytes)], 256);
+    assert_eq!(crowd(&server, &bytes, 2000), 2000);
+    let sent = (0..2000).filter(|_| matches!(server.event(), Event::Sent { .. })).count();
+    assert_eq!(sent, 2000);
+}
+
+/// Lock-step clients in one loop; gives how many got the right bytes.
+fn crowd(server: &Server, bytes: &[u8], count: usize) -> usize {
+    let mut poll = mio::Poll::new().unwrap();
+    let mut clients: Vec<_> = (0..count)
+        .map(|index| {
+            let mut socket = mio::net::UdpSocket::bind("127.0.0.1:0".parse().unwrap()).expect("see ulimit -n");
+            poll.registry().register(&mut socket, mio::Token(index), mio::Interest::READABLE).unwrap();
+            socket.send_to(b"\0\x01file\0octet\0", server.address.into()).unwrap();
+            (socket, Vec::new())
+        })
+        .collect();
+    let mut events = mio::Events::with_capacity(256);
+    let (mut done, start) = (0, Instant::now());
+    while done < count {
+        assert!(start.elapsed() < Duration::from_secs(60), "{done} of {count}");
+        poll.poll(&mut events, Some(Duration::from_secs(1))).unwrap();
+        if events.is_empty() {
+            // A request was lost in a full receive buffer: ask again, as firmware does.
+            for (socket, _) in clients.iter().filter(|(_, got)| got.is_empty()) {
+                socket.send_to(b"\0\x01file\0octet\0", server.address.into()).unwrap();
+            }
+        }
+        for event in &events {
+            let (socket, got) = &mut clients[event.token().0];
+            let mut buffer = [0; 1024];
+            while let Ok((len, from)) = socket.recv_from(&mut buffer) {
+                assert_eq!(buffer[1], 3, "{}", String::from_utf8_lossy(&buffer[4..len]));
+                let next = u16::try_from(got.len() / 512 + 1).unwrap();
+                if buffer[2..4] == next.to_be_bytes() && got.len() < bytes.len() {
+                    got.extend_from_slice(&buffer[4..len]);
+                    done += usize::from(got[..] == *bytes);
+                }
+                socket.send_to(&[0, 4, buffer[2], buffer[3]], from).unwrap();
+            }
+        }
+    }
+    done
 }

@@ -15,6 +15,16 @@ pub(super) struct Header<'a> {
     at: u64,
 }
 
+/// What an old GNU header says about a sparse file.
+pub(super) struct OldSparse {
+    /// Offset and length of up to four pieces.
+    pub pieces: Vec<(u64, u64)>,
+    /// Whether blocks with more pieces follow.
+    pub more: bool,
+    /// The file's size with the holes.
+    pub size: u64,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Dialect {
     V7,
@@ -85,15 +95,15 @@ impl<'a> Header<'a> {
         Ok((self.number(329..337, "device major")?, self.number(337..345, "device minor")?))
     }
 
-    /// Old GNU sparse header: its map of up to four pieces, whether more follow, and the file's size with the holes.
-    pub(super) fn sparse(&self) -> Result<(Vec<(u64, u64)>, bool, u64), TarError> {
+    /// The old GNU sparse fields.
+    pub(super) fn sparse(&self) -> Result<OldSparse, TarError> {
         if self.dialect != Dialect::Gnu {
             return Err(TarError::Sparse { at: self.at, why: "the header is not in GNU format" });
         }
         let pieces = sparse_pieces(&self.block[386..482], self.at)?;
         let size = self.number(483..495, "sparse size")?;
         let size = u64::try_from(size).map_err(|_| TarError::Number { field: "sparse size", at: self.at })?;
-        Ok((pieces, self.block[482] != 0, size))
+        Ok(OldSparse { pieces, more: self.block[482] != 0, size })
     }
 
     fn text(&self, range: std::ops::Range<usize>) -> &'a [u8] {

@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn records_give_their_values() {
-        let pax = read(b"12 path=a\nb\n17 mtime=-1.5000\n11 size=17\n22 SCHILY.xattr.u.x=\0\xff\n").unwrap();
+        let pax = read(b"12 path=a\nb\n17 mtime=-1.5000\n11 size=17\n23 SCHILY.xattr.u.x=\0\xff\n").unwrap();
         assert_eq!(pax.path.as_deref(), Some(&b"a\nb"[..]));
         assert_eq!((pax.mtime, pax.size), (Some(-2), Some(17)));
         assert_eq!(pax.xattrs, [(b"u.x".to_vec(), b"\0\xff".to_vec())]);
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn an_empty_value_takes_a_record_back() {
-        assert_eq!(read(b"10 path=a\n9 path=\n").unwrap().path, None);
+        assert_eq!(read(b"10 path=a\n8 path=\n").unwrap().path, None);
     }
 
     #[test]

@@ -128,7 +128,7 @@ fn bytes_must_have_the_digest_they_were_asked_for_by() {
 #[test]
 fn a_layer_that_comes_twice_is_counted_once() {
     let layers = manifest(&vec![layer("application/vnd.oci.image.layer.v1.tar", 5); 2].join(",")).unwrap();
-    let image = ImageManifest { digest: layers[0].digest, arch: Arch::Amd64, layers };
+    let image = ImageManifest { digest: layers[0].digest, arch: Arch::Amd64, layers, documents: Vec::new() };
     assert_eq!(image.total_size(), 5);
     let line = summary(&"quay.io/a:1".parse().unwrap(), &image);
     assert_eq!(line, "Image quay.io/a:1 for amd64: sha256:bbbbbbbbbbbb, 2 layers, 5 B");

@@ -97,10 +97,6 @@ impl FakeRegistry {
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
-
-    pub fn blob_requests(&self) -> Vec<Request> {
-        self.requests().into_iter().filter(|request| request.path.contains("/blobs/")).collect()
-    }
 }
 
 fn serve(stream: TcpStream, seen: &Mutex<Vec<Request>>, blobs: &[(String, String, Vec<u8>)], handler: &Handler) {

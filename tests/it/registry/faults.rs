@@ -1,15 +1,17 @@
 //! From the registry that misbehaves: each fault is outlived or told in one line, and nothing unverified is kept.
 
 use std::io::Read;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use auroraboot::limits;
 use auroraboot::source::pull;
 
 use super::fake::{FakeRegistry, Reply, Request};
-use super::real::{Blob, Image, TAR, noise};
+use super::real::{Blob, Image, TAR, TempDir, noise};
 use super::{Puller, read};
 
 const SIZE: usize = 1_000_000;
@@ -244,18 +246,35 @@ fn a_reader_gets_bytes_before_the_download_is_over() {
 }
 
 #[test]
-fn the_top_layer_comes_first_and_only_so_many_at_once() {
-    let layers: Vec<Blob> = (0..10).map(|seed| Blob::new(TAR, noise(1000, seed))).collect();
-    let image = Image::new("amd64", layers);
-    let registry = FakeRegistry::start(&image, |_, _| None);
-    let puller = Puller::new("order");
+fn the_top_layers_come_first_and_only_so_many_at_once() {
+    const AT_ONCE: usize = limits::DOWNLOADS_AT_ONCE;
+    let image = Image::new("amd64", (0..10).map(|seed| Blob::new(TAR, noise(1000, seed))).collect());
+    let layers: Vec<String> = image.layers.iter().map(|layer| layer.digest().to_string()).collect();
+    // The first requests wait for each other; each writes down its layer, and how many are on their way.
+    let (order, running, barrier) = (Mutex::new(Vec::new()), AtomicUsize::new(0), Barrier::new(AT_ONCE));
+    let seen = Arc::new((order, AtomicUsize::new(0)));
+    let sink = Arc::clone(&seen);
+    let registry = FakeRegistry::start(&image, move |request, _| {
+        let number = layers.iter().position(|digest| request.path.ends_with(digest))?;
+        sink.1.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        let place = {
+            let mut order = sink.0.lock().unwrap_or_else(PoisonError::into_inner);
+            order.push(number);
+            order.len()
+        };
+        if place <= AT_ONCE {
+            barrier.wait();
+        }
+        running.fetch_sub(1, Ordering::SeqCst);
+        None
+    });
+    let mut puller = Puller::new("order");
+    puller.settings.timeouts.stall = Duration::from_secs(30);
     puller.pull_and_compare(&registry.name(), &image);
-    let place = |index: usize| {
-        let digest = image.layers[index].digest().to_string();
-        registry.blob_requests().iter().position(|request| request.path.ends_with(&digest)).unwrap()
-    };
-    let slack = limits::DOWNLOADS_AT_ONCE;
-    assert!(place(9) <= slack && place(0) >= 10 - slack, "{} {}", place(9), place(0));
+    let mut first = seen.0.lock().unwrap()[..AT_ONCE].to_vec();
+    first.sort_unstable();
+    assert_eq!(first, [6, 7, 8, 9]);
+    assert_eq!(seen.1.load(Ordering::SeqCst), AT_ONCE);
 }
 
 #[test]
@@ -274,6 +293,51 @@ fn stopping_does_not_wait_for_a_server_that_sends_nothing() {
     assert!(reader.read(&mut [0; 1]).is_err());
     drop(layers);
     nothing_kept(&puller, &image);
+}
+
+const VICTIM_IMAGE: &str = "AURORABOOT_IT_VICTIM_IMAGE";
+const VICTIM_STATE: &str = "AURORABOOT_IT_VICTIM_STATE";
+
+/// The process that the next test starts and kills.
+#[test]
+#[ignore = "a part of the next test"]
+fn victim() {
+    let (Ok(image), Ok(state)) = (std::env::var(VICTIM_IMAGE), std::env::var(VICTIM_STATE)) else { return };
+    let mut puller = Puller::new("victim");
+    puller.state = TempDir::existing(state.into());
+    puller.settings.timeouts.stall = Duration::from_secs(3600);
+    let _ = puller.pull(&image);
+}
+
+#[test]
+fn a_run_that_is_killed_leaves_what_the_next_one_goes_on_with() {
+    let image = image();
+    let bytes = layer(&image);
+    let registry = FakeRegistry::start(&image, move |request, before| {
+        bytes(request).filter(|_| before == 0).map(|bytes| Reply::new(200, bytes).stall(SIZE / 2))
+    });
+    let puller = Puller::new("killed");
+    let mut victim = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "registry::faults::victim", "--ignored"])
+        .env(VICTIM_IMAGE, registry.name())
+        .env(VICTIM_STATE, puller.state.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let part = puller.state.path().join("blobs/sha256").join(image.layers[0].digest().hex()).with_extension("part");
+    while std::fs::metadata(&part).map_or(0, |metadata| metadata.len()) < SIZE as u64 / 2 {
+        if victim.try_wait().unwrap().is_some() {
+            panic!("it ended: {}", std::io::read_to_string(victim.stderr.take().unwrap()).unwrap());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+
+    puller.pull_and_compare(&registry.name(), &image);
+    let starts: Vec<_> = layer_requests(&registry, &image).iter().map(Request::range_start).collect();
+    assert_eq!(starts, [None, Some(SIZE / 2)]);
 }
 
 #[test]

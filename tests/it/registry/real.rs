@@ -19,6 +19,10 @@ impl TempDir {
         Self(path)
     }
 
+    pub fn existing(path: PathBuf) -> Self {
+        Self(path)
+    }
+
     pub fn path(&self) -> &Path {
         &self.0
     }

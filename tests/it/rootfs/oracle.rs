@@ -15,10 +15,10 @@ use super::layers::{
 type Layers = Vec<Vec<TestEntry>>;
 
 /// A directory of its own that is gone when the test ends.
-struct Scratch(PathBuf);
+pub struct Scratch(pub PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("auroraboot-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
@@ -86,10 +86,15 @@ fn umoci(scratch: &Path, layers: &Layers) -> Result<Listing, String> {
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
+    Ok(list_tree(&root))
+}
+
+/// All there is below a directory on disk.
+pub fn list_tree(root: &Path) -> Listing {
     let mut listing = Listing::new();
     let mut groups = BTreeMap::new();
-    let mut directories = vec![(root.clone(), Vec::new())];
-    list(&root, Vec::new(), &mut listing, &mut groups);
+    let mut directories = vec![(root.to_owned(), Vec::new())];
+    list(root, Vec::new(), &mut listing, &mut groups);
     while let Some((on_disk, path)) = directories.pop() {
         for child in fs::read_dir(&on_disk).unwrap() {
             let child = child.unwrap();
@@ -101,8 +106,8 @@ fn umoci(scratch: &Path, layers: &Layers) -> Result<Listing, String> {
         }
     }
     name_groups(&mut listing, &groups);
-    read_xattrs(&root, &mut listing);
-    Ok(listing)
+    read_xattrs(root, &mut listing);
+    listing
 }
 
 fn list(on_disk: &Path, path: Vec<u8>, listing: &mut Listing, groups: &mut BTreeMap<Vec<u8>, u64>) {
@@ -167,12 +172,6 @@ fn forget_made_up_times(theirs: &mut Listing, ours: &mut Listing) {
             if let Some(seen) = ours.get_mut(path) {
                 seen.mtime = 0;
             }
-        }
-    }
-    // The root of an image that does not describe it is umoci's own directory.
-    for listing in [&mut *ours] {
-        if let Some(root) = listing.get_mut(&b""[..]) {
-            root.mtime = root.mtime.max(0);
         }
     }
 }
