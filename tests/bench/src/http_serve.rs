@@ -1,6 +1,6 @@
 //! Serves one file with the product's HTTP loop, as a machine's image: for load generators.
 //!
-//! `http-serve PORT FILE [ADDRESS]` prints the URL and runs until it is killed.
+//! `http-serve PORT FILE` prints the URL and runs until it is killed.
 
 use auroraboot::daemon::http::{Http, Options};
 use auroraboot::netboot::blob::Blob;
@@ -13,9 +13,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
 pub fn main(arguments: &[String]) {
-    let [port, path, rest @ ..] = arguments else { panic!("usage: http-serve PORT FILE [ADDRESS]") };
-    let address = rest.first().map_or(Ipv4Addr::LOCALHOST, |address| address.parse().expect("an IPv4 address"));
-    let address = SocketAddrV4::new(address, port.parse().expect("a port"));
+    let [port, path] = arguments else { panic!("usage: http-serve PORT FILE") };
+    let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port.parse().expect("a port"));
     let opened = std::fs::File::open(path).expect("the file");
     let size = opened.metadata().expect("its size").len();
     let blob = Blob::whole(opened, size, "bench");
