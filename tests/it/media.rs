@@ -240,3 +240,14 @@ fn a_full_disk_is_named_and_nothing_is_believed() {
     assert!(text.contains("No space left on device"), "{text}");
     assert!(!left.contains(&"boot-set.json".to_owned()));
 }
+
+#[test]
+fn a_release_file_too_large_to_be_one_is_not_read() {
+    let scratch = Scratch::new("media-text");
+    let text_max = usize::try_from(auroraboot::limits::IMAGE_TEXT_BYTES_MAX).unwrap();
+    for (padding, name) in [(0, Some("Test OS 2")), (text_max, None)] {
+        let mut layers = layers();
+        layers[1].push(file("etc/os-release", format!("PRETTY_NAME=\"Test OS 2\"\n{}", "#".repeat(padding))));
+        assert_eq!(build(&image(&layers), &scratch.0).unwrap().facts.name.as_deref(), name);
+    }
+}
