@@ -3,7 +3,7 @@
 use auroraboot::config::cli::{self, Command};
 use auroraboot::daemon::{log, run};
 use auroraboot::loaders;
-use auroraboot::source::client::chain;
+use auroraboot::units::chain;
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;

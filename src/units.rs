@@ -1,4 +1,4 @@
-//! Small value types that every layer shares: MAC addresses, digests, architectures.
+//! Small values that every layer shares: MAC addresses, digests, architectures; and how an error is told.
 
 use std::fmt;
 use std::str::FromStr;
@@ -172,6 +172,13 @@ impl fmt::Display for ByteSize {
             _ => write!(f, "{:.1} GB", bytes / 1e9),
         }
     }
+}
+
+/// An error and its causes as one line, `a: b: c`: no error of this program repeats what its source says.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::source::{
     pull, registry,
 };
 use crate::sys::terminal;
-use crate::units::{ByteSize, Digest};
+use crate::units::{ByteSize, Digest, chain};
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -105,7 +105,7 @@ impl RegistryLayers {
         let registry = registry.ok_or("the download was begun already")?;
         let order = pull::top_first(&self.image);
         pull::fetch(registry, &self.image, &self.cache, &order, Box::new(show_progress()))
-            .map_err(|error| client::chain(&error))
+            .map_err(|error| chain(&error))
     }
 }
 

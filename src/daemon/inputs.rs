@@ -2,7 +2,8 @@
 
 use crate::config::Inputs;
 use crate::limits::CLOUD_CONFIG_BYTES_MAX;
-use crate::source::client::{self, Client, Settings};
+use crate::source::{Client, Settings};
+use crate::units::chain;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -18,8 +19,8 @@ impl Inputs for HostInputs {
 
     fn fetch_url(&mut self, url: &str, ca_file: Option<&Path>) -> Result<Vec<u8>, String> {
         let settings = Settings { ca_file: ca_file.map(Path::to_owned), ..Settings::from_env() };
-        let client = Client::new(settings).map_err(|error| client::chain(&error))?;
-        client.fetch_url(url, limit()).map_err(|error| client::chain(&error))
+        let client = Client::new(settings).map_err(|error| chain(&error))?;
+        client.fetch_url(url, limit()).map_err(|error| chain(&error))
     }
 
     fn read_stdin(&mut self) -> io::Result<Vec<u8>> {

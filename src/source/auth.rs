@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::client::{self, Client, Header, Trust, basic};
-use super::credentials::{Credential, Login, Secret};
+use super::credentials::{Credential, Login};
+use super::secret::Secret;
 use super::url::{Scheme, Url, percent_encode};
 use crate::limits;
 

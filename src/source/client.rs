@@ -14,6 +14,7 @@ use super::proxy::Proxies;
 use super::retry::{Backoff, Stop, is_transient_status, parse_retry_after};
 use super::url::{BadUrl, Scheme, Url, is_loopback};
 use crate::limits;
+use crate::units::chain;
 
 /// Where Linux distributions keep the roots that the machine's administrator trusts.
 const SYSTEM_ROOTS: [&str; 3] =
@@ -495,13 +496,6 @@ impl From<Error> for (Error, Option<Duration>) {
 #[must_use]
 pub fn basic(user_and_password: &str) -> String {
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(user_and_password))
-}
-
-/// An error and its causes on one line.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }
 
 fn protocol(url: &Url, error: impl std::fmt::Display) -> Error {

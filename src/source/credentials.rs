@@ -4,7 +4,6 @@
 //! user's own configuration names it.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -17,36 +16,15 @@ use base64::Engine;
 use serde::Deserialize;
 
 use super::reference::Reference;
+use super::secret::Secret;
 use crate::limits;
+use crate::units::chain;
 
 /// Docker Hub's key in credential files and helpers, since the days of its first API.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 const HUB_NAMES: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 /// The user name by which a helper says that the secret is an identity token (docker-credential-helpers).
 const TOKEN_USER: &str = "<token>";
-
-/// A text that is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself, for the wire only.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
 
 /// What is presented to a registry or its token server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,7 +168,7 @@ impl Keychain {
         let Some(store) = &config.creds_store else { return Ok(None) };
         // The store is asked for every registry, so that it cannot be run must not stop a pull that needs no login.
         self.ask_helper(path, store, image).or_else(|error| {
-            log::warn!("{}; going on without it", super::client::chain(&error));
+            log::warn!("{}; going on without it", chain(&error));
             Ok(None)
         })
     }

@@ -12,12 +12,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::blob::Blob;
 use super::cache::BlobCache;
-use super::client::{Transient, chain};
+use super::client::Transient;
 use super::pull::{Counters, Error};
 use super::registry::{self, Registry};
 use super::retry::Stop;
 use crate::limits;
-use crate::units::Digest;
+use crate::units::{Digest, chain};
 
 /// What it takes to download one blob.
 pub(super) struct Download<'a> {

@@ -21,6 +21,7 @@ pub mod pull;
 pub mod reference;
 pub mod registry;
 pub mod retry;
+pub mod secret;
 pub mod url;
 
 pub use blob::LayerReader;

@@ -10,13 +10,12 @@ use std::time::Instant;
 
 use super::blob::{Blob, LayerReader};
 use super::cache::{self, BlobCache};
-use super::client::chain;
 use super::download::Download;
 use super::manifest::ImageManifest;
 use super::registry::{self, Registry};
 use super::retry::Stop;
 use crate::limits;
-use crate::units::{ByteSize, Digest};
+use crate::units::{ByteSize, Digest, chain};
 
 /// Why a layer could not be had.
 #[derive(Debug, thiserror::Error)]

@@ -12,13 +12,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auroraboot::source::client::{Timeouts, chain};
+use auroraboot::source::client::Timeouts;
 use auroraboot::source::credentials::Keychain;
 use auroraboot::source::retry::Backoff;
 use auroraboot::source::{
     BlobCache, Client, ImageManifest, Layers, Registry, Settings, cache, fetch, pull, registry, resolve,
 };
 use auroraboot::units::Arch;
+use auroraboot::units::chain;
 
 use real::{Image, TempDir};
 

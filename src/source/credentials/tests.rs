@@ -65,7 +65,7 @@ fn a_broken_file_is_an_error_that_shows_no_secret() {
         [("json", "{\"auths\": {\"a.io\": \"hunter2\"}}"), ("base64", r#"{"auths":{"a.io":{"auth":"hunter2!"}}}"#)]
     {
         let error = keychain(name, json).find(&"a.io/a".parse().unwrap()).unwrap_err();
-        let text = super::super::client::chain(&error);
+        let text = chain(&error);
         assert!(text.contains(&format!("{name}.json")), "{text}");
         assert!(!format!("{error}").contains("hunter2"), "{error}");
     }

@@ -433,7 +433,7 @@ fn small_files_are_fetched_whole_or_not_at_all() {
     let client = auroraboot::source::Client::new(Puller::new("small").settings).unwrap();
     let fetch = |path: &str, bytes_max| {
         let result = client.fetch_url(&format!("http://bob:hunter2@127.0.0.1:{}{path}", registry.port), bytes_max);
-        result.map_err(|error| auroraboot::source::client::chain(&error))
+        result.map_err(|error| auroraboot::units::chain(&error))
     };
     assert_eq!(fetch("/config", 14).unwrap(), b"#cloud-config\n");
     assert_eq!(fetch("/moved", 14).unwrap(), b"#cloud-config\n");
