@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 pub mod discard;
+pub mod memory;
 pub mod netlink;
 pub mod packet_socket;
 pub mod pktinfo;
