@@ -19,6 +19,7 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let _ = memory::use_small_pages(); // a kernel without huge pages needs no asking
+    memory::give_back_at_once();
     match cli::parse(std::env::args_os().skip(1)) {
         Err(error) => fail(&error, USAGE),
         Ok(Command::Help) => print(&cli::help()),

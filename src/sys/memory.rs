@@ -1,7 +1,25 @@
-//! Pages of memory.
+//! How much memory the allocator holds on to.
 
 use super::cvt;
+use mimalloc as _; // whose C library has what is declared here
+use std::ffi::{c_int, c_long};
 use std::io;
+
+unsafe extern "C" {
+    fn mi_option_set(option: c_int, value: c_long);
+}
+
+/// `mi_option_purge_delay`, the same number in mimalloc 2 and 3.
+const PURGE_DELAY: c_int = 15;
+
+/// Gives memory back to the system as soon as it is free.
+///
+/// Left alone, mimalloc does so later, when somebody allocates again, and a server that waits for machines does not: 38 MiB of RSS
+/// after an image was built where 13 are in use. The CPU time of building is the same (measured).
+pub fn give_back_at_once() {
+    // SAFETY: no pointers are passed; an option may be set at any time.
+    unsafe { mi_option_set(PURGE_DELAY, 0) }
+}
 
 /// Keeps this process to small pages from here on.
 ///
