@@ -3,6 +3,7 @@
 use auroraboot::config::cli::{self, Command};
 use auroraboot::daemon::{log, run};
 use auroraboot::loaders;
+use auroraboot::sys::memory;
 use auroraboot::units::chain;
 use std::error::Error;
 use std::io::{self, Write};
@@ -17,6 +18,8 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    let _ = memory::use_small_pages(); // a kernel without huge pages needs no asking
+    memory::give_back_at_once();
     match cli::parse(std::env::args_os().skip(1)) {
         Err(error) => fail(&error, USAGE),
         Ok(Command::Help) => print(&cli::help()),

@@ -5,6 +5,7 @@
 
 pub mod descriptors;
 pub mod discard;
+pub mod memory;
 pub mod netlink;
 pub mod packet_socket;
 pub mod pktinfo;

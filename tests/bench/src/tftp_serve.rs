@@ -1,6 +1,6 @@
 //! The product's TFTP server alone: every file of a folder, read into memory, on one loop.
 //!
-//! `tftp_serve ADDRESS PORT FOLDER [PLACES]`; prints one line when it listens.
+//! `tftp-serve ADDRESS PORT FOLDER [PLACES]`; prints one line when it listens.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,10 +19,9 @@ impl Files for Folder {
     }
 }
 
-fn main() {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let [address, port, folder, rest @ ..] = &args[..] else {
-        panic!("usage: tftp_serve ADDRESS PORT FOLDER [PLACES]")
+pub fn main(arguments: &[String]) {
+    let [address, port, folder, rest @ ..] = arguments else {
+        panic!("usage: tftp-serve ADDRESS PORT FOLDER [PLACES]")
     };
     let mut files = HashMap::new();
     for entry in std::fs::read_dir(folder).expect("a folder") {

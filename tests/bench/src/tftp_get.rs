@@ -1,6 +1,6 @@
 //! A TFTP load generator: N clients at once in one loop, with windows (RFC 7440) and made-up loss.
 //!
-//! `tftp_get HOST PORT NAME [--blksize N] [--windowsize N] [--parallel N] [--loss PERCENT] [--delay-us N] [--hold SECONDS]`
+//! `tftp-get HOST PORT NAME [--blksize N] [--windowsize N] [--parallel N] [--loss PERCENT] [--delay-us N] [--hold SECONDS]`
 //! prints clients that finished, bytes, seconds and MB/s. With `--hold` each client stops acknowledging after its first block, so
 //! that the server's memory can be looked at. `--delay-us` lets each datagram arrive that much later, for kernels without netem.
 
@@ -26,11 +26,10 @@ struct Options {
     hold: Option<Duration>,
 }
 
-fn options() -> Options {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let [host, port, name, flags @ ..] = &args[..] else {
+fn options(arguments: &[String]) -> Options {
+    let [host, port, name, flags @ ..] = arguments else {
         panic!(
-            "usage: tftp_get HOST PORT NAME [--blksize N] [--windowsize N] [--parallel N] [--loss PERCENT] [--hold S]"
+            "usage: tftp-get HOST PORT NAME [--blksize N] [--windowsize N] [--parallel N] [--loss PERCENT] [--hold S]"
         )
     };
     let host: Ipv4Addr = host.parse().expect("an IPv4 address");
@@ -205,8 +204,8 @@ impl Loss {
     }
 }
 
-fn main() {
-    let options = options();
+pub fn main(arguments: &[String]) {
+    let options = options(arguments);
     let mut poll = Poll::new().expect("a poll");
     let mut loss = Loss { percent: options.loss_percent, state: 0x9e37_79b9_7f4a_7c15 };
     let start = Instant::now();

@@ -1,10 +1,11 @@
 //! HTTP clients in numbers: throughput and the server's CPU time, idle connections, slow-loris.
 //!
-//! `http_load URL [--clients N] [--requests M] [--pid PID]…` fetches URL M times with each of N clients, throws the bytes away and
-//! prints GB/s; with `--pid` also the CPU seconds that those processes spent per GB.
-//! `http_load URL --idle N` opens N connections, makes one HEAD request on each and keeps them open until stdin ends; with `--pid`
-//! prints by how much those processes grew. `http_load URL --slow N` drips one byte of a request per second on each.
+//! `http-load URL [--clients N] [--requests M] [--pid PID]…` fetches URL M times with each of N clients, throws the bytes away and
+//! prints GB/s; with `--pid` also the CPU seconds that those processes spent per GB. With `--seconds S` it goes on for so long.
+//! `http-load URL --idle N` opens N connections, makes one HEAD request on each and keeps them open until stdin ends; with `--pid`
+//! prints by how much those processes grew. `http-load URL --slow N` drips one byte of a request per second on each.
 
+use crate::cost::{cpu_seconds, rss_kib};
 use auroraboot::sys::discard::discard;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
@@ -12,8 +13,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-fn main() {
-    let options = Options::from_args();
+pub fn main(arguments: Vec<String>) {
+    let options = Options::from(arguments);
     match (options.idle, options.slow) {
         (0, 0) => load(&options),
         (idle, 0) => hold_idle(&options, idle),
@@ -26,29 +27,35 @@ struct Options {
     path: String,
     clients: usize,
     requests: usize,
+    seconds: Option<Duration>,
     idle: usize,
     slow: usize,
     pids: Vec<u32>,
 }
 
 impl Options {
-    fn from_args() -> Self {
-        let mut args = std::env::args().skip(1);
+    fn from(arguments: Vec<String>) -> Self {
+        let mut args = arguments.into_iter();
         let url = args.next().expect("a URL");
         let (authority, path) = url.strip_prefix("http://").expect("an http:// URL").split_once('/').expect("a path");
         let address = authority.parse().expect("an address and a port");
         let path = format!("/{path}");
-        let mut options = Self { address, path, clients: 1, requests: 1, idle: 0, slow: 0, pids: Vec::new() };
+        let mut options =
+            Self { address, path, clients: 1, requests: 1, seconds: None, idle: 0, slow: 0, pids: Vec::new() };
         while let Some(flag) = args.next() {
             let number: usize = args.next().expect("a value").parse().expect("a number");
             match flag.as_str() {
                 "--clients" => options.clients = number,
                 "--requests" => options.requests = number,
+                "--seconds" => options.seconds = Some(Duration::from_secs(number as u64)),
                 "--idle" => options.idle = number,
                 "--slow" => options.slow = number,
                 "--pid" => options.pids.push(u32::try_from(number).expect("a process id")),
                 other => panic!("{other} is not an option"),
             }
+        }
+        if options.seconds.is_some() {
+            options.requests = usize::MAX;
         }
         options
     }
@@ -80,7 +87,7 @@ fn load(options: &Options) {
         .collect();
     let mut events = Events::with_capacity(256);
     let (mut bytes, mut running) = (0, clients.len());
-    while running > 0 {
+    while running > 0 && options.seconds.is_none_or(|seconds| start.elapsed() < seconds) {
         poll.poll(&mut events, Some(Duration::from_secs(60))).expect("events");
         assert!(!events.is_empty(), "the server has sent nothing for a minute");
         for event in &events {
@@ -187,24 +194,4 @@ fn drip(options: &Options, connections: usize) {
         println!("{replaced} were closed by the server and opened again; server RSS {} KiB", rss_kib(&options.pids));
         std::thread::sleep(Duration::from_secs(1));
     }
-}
-
-/// User and system time of processes, from `/proc/PID/stat` (fields 14 and 15, in hundredths).
-fn cpu_seconds(pids: &[u32]) -> f64 {
-    let of = |pid: &u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
-        let after_name = stat.rsplit_once(") ").expect("a name").1;
-        let fields = after_name.split(' ').skip(11).take(2);
-        fields.map(|field| field.parse::<f64>().expect("a number")).sum::<f64>() / 100.0
-    };
-    pids.iter().map(of).sum()
-}
-
-fn rss_kib(pids: &[u32]) -> u64 {
-    let of = |pid: &u32| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
-        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
-    };
-    pids.iter().map(of).sum()
 }

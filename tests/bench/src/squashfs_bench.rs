@@ -1,10 +1,10 @@
 //! Packs a directory tree with the product's squashfs writer and prints what it cost.
 //!
-//! `squashfs_bench DIR OUT [zstd|gzip] [LEVEL] [WORKERS] [BLOCK]`, beside
+//! `squashfs DIR OUT [zstd|gzip] [LEVEL] [WORKERS] [BLOCK]`, beside
 //! `mksquashfs DIR OUT -comp zstd -Xcompression-level 3 -b 1M -processors 2 -noappend -no-xattrs`.
 //! Files are read by the thread that feeds the writer, in the order of their paths. Attributes are not read.
-#![allow(clippy::print_stdout)]
 
+use crate::cost::{own_cpu_seconds, own_peak_rss_mib};
 use auroraboot::squashfs::{Compression, DataId, Device, Kind, Meta, NodeIndex, Options, Tree, Writer};
 use std::collections::HashMap;
 use std::error::Error;
@@ -99,10 +99,9 @@ impl Tree for Nodes {
     }
 }
 
-fn main() -> Outcome<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [dir, out, rest @ ..] = &arguments[..] else {
-        return Err("usage: squashfs_bench DIR OUT [zstd|gzip] [LEVEL] [WORKERS] [BLOCK]".into());
+pub fn main(arguments: &[String]) -> Outcome<()> {
+    let [dir, out, rest @ ..] = arguments else {
+        return Err("usage: squashfs DIR OUT [zstd|gzip] [LEVEL] [WORKERS] [BLOCK]".into());
     };
     let level = rest.get(1).map_or(Ok(3), |level| level.parse())?;
     let compression = match rest.first().map(String::as_str) {
@@ -119,21 +118,7 @@ fn main() -> Outcome<()> {
     nodes.scan(Path::new(dir), &mut writer)?;
     let finished = writer.finish(&nodes)?;
     let wall = began.elapsed().as_secs_f64();
-    println!("wall {wall:.2} cpu {:.2} rss_mb {} size {}", cpu_seconds()?, peak_rss_mb()?, finished.size);
+    println!("wall {wall:.2} cpu {:.2} rss_mb {} size {}", own_cpu_seconds(), own_peak_rss_mib(), finished.size);
     println!("{:?}", finished.counts);
     Ok(())
-}
-
-/// User and system time of this process; Linux counts them in hundredths of a second.
-fn cpu_seconds() -> Outcome<f64> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks: u64 = fields.get(11).ok_or("utime")?.parse::<u64>()? + fields.get(12).ok_or("stime")?.parse::<u64>()?;
-    Ok(ticks as f64 / 100.0)
-}
-
-fn peak_rss_mb() -> Outcome<u64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("VmHWM")?;
-    Ok(line.trim().trim_end_matches("kB").trim().parse::<u64>()? / 1024)
 }

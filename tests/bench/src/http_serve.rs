@@ -1,6 +1,6 @@
 //! Serves one file with the product's HTTP loop, as a machine's image: for load generators.
 //!
-//! `http_serve PORT FILE` prints the URL and runs until it is killed.
+//! `http-serve PORT FILE` prints the URL and runs until it is killed.
 
 use auroraboot::daemon::http::{Http, Options};
 use auroraboot::netboot::blob::Blob;
@@ -12,17 +12,10 @@ use auroraboot::units::{Arch, MacAddr};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-fn main() {
-    let mut args = std::env::args().skip(1);
-    let (Some(port), Some(path)) = (args.next(), args.next()) else {
-        eprintln!("usage: http_serve PORT FILE");
-        std::process::exit(2);
-    };
+pub fn main(arguments: &[String]) {
+    let [port, path] = arguments else { panic!("usage: http-serve PORT FILE") };
     let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port.parse().expect("a port"));
-    let opened = std::fs::File::open(&path).expect("the file");
+    let opened = std::fs::File::open(path).expect("the file");
     let size = opened.metadata().expect("its size").len();
     let blob = Blob::whole(opened, size, "bench");
     let boot_set = BootSet { kernel: blob.clone(), initrd: blob.clone(), rootfs: blob, cloud_config: None };

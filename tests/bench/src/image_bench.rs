@@ -1,6 +1,6 @@
 //! Builds a boot set from an OCI image layout and prints what it took.
 //!
-//! `image_bench LAYOUT OUT [WORKERS]`: the first manifest of the layout's index (as `skopeo copy … oci:LAYOUT:tag` writes it) becomes OUT/kernel,
+//! `image LAYOUT OUT [WORKERS]`: the first manifest of the layout's index (as `skopeo copy … oci:LAYOUT:tag` writes it) becomes OUT/kernel,
 //! OUT/initrd and OUT/rootfs.squashfs. One line: wall and CPU seconds, peak RSS.
 
 use std::error::Error;
@@ -11,12 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use crate::cost::{own_cpu_seconds, own_peak_rss_mib};
 use auroraboot::media::{self, LayerSource, Options, Watch};
 use auroraboot::units::{ByteSize, Digest};
 use serde_json::Value;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc; // as the product
 
 struct Layout {
     blobs: PathBuf,
@@ -50,13 +48,13 @@ impl LayerSource for Layout {
     }
 }
 
-fn run() -> Result<(), Box<dyn Error>> {
-    let mut args = std::env::args().skip(1);
-    let (layout, out) = args.next().zip(args.next()).ok_or("usage: image_bench LAYOUT OUT [WORKERS]")?;
+pub fn main(arguments: Vec<String>) -> Result<(), Box<dyn Error>> {
+    let mut args = arguments.into_iter();
+    let (layout, out) = args.next().zip(args.next()).ok_or("usage: image LAYOUT OUT [WORKERS]")?;
     let cores = std::thread::available_parallelism()?;
     let workers = args.next().map_or(Ok(cores), |n| n.parse::<NonZeroUsize>())?;
     let layout = Layout::open(Path::new(&layout))?;
-    let options = Options { directory: Path::new(&out), product: "image_bench", workers };
+    let options = Options { directory: Path::new(&out), product: "bench", workers };
     let mut bytes = 0;
     let start = Instant::now();
     let cancelled = AtomicBool::new(false);
@@ -65,8 +63,8 @@ fn run() -> Result<(), Box<dyn Error>> {
     let wall = start.elapsed().as_secs_f64();
     println!(
         "wall {wall:.2} s, cpu {:.2} s, peak rss {} MB: {} of {} layers -> {} squashfs, {} kernel, {} initrd{}",
-        cpu_seconds()?,
-        peak_rss_kb()? / 1024,
+        own_cpu_seconds(),
+        own_peak_rss_mib(),
         ByteSize(bytes),
         layout.layers.len(),
         ByteSize(set.squashfs.size),
@@ -75,29 +73,4 @@ fn run() -> Result<(), Box<dyn Error>> {
         if set.reused { " (reused)" } else { "" },
     );
     Ok(())
-}
-
-/// User and system time of this process, from `/proc/self/stat` in ticks of 10 ms.
-fn cpu_seconds() -> Result<f64, Box<dyn Error>> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> = stat.rsplit_once(')').ok_or("stat")?.1.split_whitespace().collect();
-    Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) / 100.0)
-}
-
-fn peak_rss_kb() -> Result<u64, Box<dyn Error>> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("VmHWM")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
-}
-
-fn main() {
-    if let Err(error) = run() {
-        eprintln!("image_bench: {error}");
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            eprintln!("  because: {error}");
-            cause = error.source();
-        }
-        std::process::exit(1);
-    }
 }
