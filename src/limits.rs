@@ -54,6 +54,12 @@ pub const RETRY_PROGRESS_BYTES: u64 = 1 << 20;
 /// Redirects followed for one request.
 pub const REDIRECTS_MAX: u32 = 10;
 
+/// How long a tag is asked for again when what it stood for in an earlier run can be used instead.
+pub const REGISTRY_PATIENCE: Duration = Duration::from_secs(8);
+
+/// What is kept of a tag: a digest of 71 bytes, a name of at most 255 + 255 + 128, an architecture.
+pub const TAG_LINE_BYTES_MAX: u64 = 1 << 10;
+
 /// A response head above this is refused.
 pub const RESPONSE_HEAD_BYTES_MAX: usize = 64 << 10;
 
@@ -160,7 +166,7 @@ pub const SQUASHFS_XATTRS_BYTES_MAX: usize = 64 << 20;
 /// A file of the image that is read as text: release files, the kernel's configuration (0.3 MB in Debian).
 pub const IMAGE_TEXT_BYTES_MAX: u64 = 4 << 20;
 
-/// The stamp beside a boot set; 1,024 layers take 80 kB.
+/// The stamp beside a boot set; 512 layers take 40 kB.
 pub const STAMP_BYTES_MAX: u64 = 1 << 20;
 
 // ── dhcp ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,13 +14,14 @@ use crate::source::{
     pull, registry,
 };
 use crate::sys::terminal;
-use crate::units::{ByteSize, Digest, chain};
+use crate::sys::time::LocalTime;
+use crate::units::{Arch, ByteSize, Digest, chain};
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Instant, UNIX_EPOCH};
 
 /// Why there is nothing to boot.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +62,10 @@ fn make(name: &str, config: &Config, state: &StateDir, stop: &Stop) -> Result<Bo
     stop.tell(move || connection.stop());
 
     log::info!("Pull: Asking for {} ({})", registry.reference(), *config.arch);
-    let image = registry::resolve(&registry, *config.arch, &cache)?;
+    let image = match registry::resolve(&registry, *config.arch, &cache) {
+        Err(error) if error.is_unreachable() && !stop.is_asked() => recall(&registry, *config.arch, &cache, error)?,
+        resolved => resolved?,
+    };
     log::info!("Pull: {}", manifest::summary(registry.reference(), &image));
     let layers = RegistryLayers {
         pending: Mutex::new(Some(registry)),
@@ -72,6 +76,28 @@ fn make(name: &str, config: &Config, state: &StateDir, stop: &Stop) -> Result<Bo
     };
     build(&layers, state, stop)
 }
+
+/// What the name stood for in an earlier run, so that machines can be served while the registry or the way to it is down.
+fn recall(
+    registry: &Registry,
+    arch: Arch,
+    cache: &BlobCache,
+    error: registry::Error,
+) -> Result<ImageManifest, FetchError> {
+    let Some((image, when)) = registry::recall(registry, arch, cache) else { return Err(error.into()) };
+    let seconds = when.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    // A host without a battery-backed clock wrote it in 1970.
+    let when = match i64::try_from(seconds) {
+        Ok(seconds @ CLOCK_IS_SET..) => format!("on {}", LocalTime::at(seconds)),
+        _ => "in an earlier run".to_owned(),
+    };
+    let (cause, digest, name) = (chain(&error), image.digest, registry.reference());
+    log::warn!("the registry cannot be asked ({cause}): using {digest} that {name} was {when}");
+    Ok(image)
+}
+
+/// 2020-01-01 in seconds since 1970: no clock that was ever set shows less.
+const CLOCK_IS_SET: i64 = 1_577_836_800;
 
 fn build(layers: &RegistryLayers, state: &StateDir, stop: &Stop) -> Result<BootSet, FetchError> {
     let directory = state.path().join("netboot");
@@ -156,8 +182,9 @@ fn show_progress(ended: Arc<AtomicBool>) -> impl FnMut(Instant, Transferred) + S
     move |now, transferred| {
         if let Some(text) = progress.update(now, transferred) {
             match columns {
-                Some(_) => redraw(&text),
-                None => log::info!("Pull: {text}"),
+                Some(_) if !transferred.ended => redraw(&text),
+                // The end stays: a log line, in the place of the line of progress.
+                _ => log::info!("Pull: {text}"),
             }
         }
         ended.store(transferred.ended, Ordering::Relaxed);

@@ -7,7 +7,9 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use crate::limits;
 use crate::units::Digest;
 
 const PART: &str = "part";
@@ -25,6 +27,8 @@ pub enum Error {
 #[derive(Debug, Clone)]
 pub struct BlobCache {
     dir: PathBuf,
+    /// `<state_dir>/blobs/tags`: what names stood for when their registries were last asked.
+    tags: PathBuf,
 }
 
 impl BlobCache {
@@ -33,11 +37,13 @@ impl BlobCache {
     /// # Errors
     /// When the directory cannot be made.
     pub fn open(state_dir: &Path) -> Result<Self, Error> {
-        let dir = state_dir.join("blobs/sha256");
-        let create_error = |source| Error::Create { path: dir.clone(), source };
-        // 0700: layers may hold what their registry's login protects.
-        DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(create_error)?;
-        Ok(Self { dir })
+        let (dir, tags) = (state_dir.join("blobs/sha256"), state_dir.join("blobs/tags"));
+        for path in [&dir, &tags] {
+            // 0700: layers may hold what their registry's login protects.
+            let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
+            created.map_err(|source| Error::Create { path: path.clone(), source })?;
+        }
+        Ok(Self { dir, tags })
     }
 
     /// Where a blob is, once it is whole.
@@ -110,6 +116,39 @@ impl BlobCache {
         self.commit(&part, digest)
     }
 
+    /// Keeps what `name` stands for now, durably; what it stood for before is forgotten.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn remember(&self, name: &str, digest: &Digest) -> Result<(), Error> {
+        let path = self.tag_path(name);
+        let part = path.with_extension(PART);
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+            file.write_all(tag_line(name, digest).as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&part, &path)?;
+            File::open(&self.tags)?.sync_all()
+        };
+        write().map_err(|source| Error::Write { path: path.clone(), source })
+    }
+
+    /// What `name` stood for when it was last remembered, and when that was.
+    #[must_use]
+    pub fn recall(&self, name: &str) -> Option<(Digest, SystemTime)> {
+        let file = File::open(self.tag_path(name)).ok()?;
+        let when = file.metadata().ok()?.modified().ok()?;
+        let mut line = String::new();
+        file.take(limits::TAG_LINE_BYTES_MAX).read_to_string(&mut line).ok()?;
+        let digest = line.split(' ').next()?.parse().ok()?;
+        (line == tag_line(name, &digest)).then_some((digest, when))
+    }
+
+    /// Names hold `/` and `:` and may be longer than a file's name may be, so the file goes by their hash.
+    fn tag_path(&self, name: &str) -> PathBuf {
+        self.tags.join(super::manifest::digest_of(name.as_bytes()).hex())
+    }
+
     /// Removes every blob and part that is not to be kept; returns the bytes freed. It is for the owner of `state_dir`
     /// to call: a blob of another image that is still wanted is only known there.
     ///
@@ -134,15 +173,57 @@ impl BlobCache {
     }
 }
 
+/// What is kept of a name: the name itself too, for whoever looks into the directory.
+fn tag_line(name: &str, digest: &Digest) -> String {
+    format!("{digest} {name}\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::source::manifest::digest_of;
 
-    fn state_dir(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("auroraboot-cache-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        dir
+    /// A state directory that goes when the test ends.
+    struct StateDir(PathBuf);
+
+    impl StateDir {
+        fn new(name: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("auroraboot-cache-{}-{name}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&dir);
+            Self(dir)
+        }
+
+        fn cache(&self) -> BlobCache {
+            BlobCache::open(&self.0).unwrap()
+        }
+    }
+
+    impl Drop for StateDir {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn what_a_name_stood_for_is_recalled_unless_it_is_damaged() {
+        let state = StateDir::new("tags");
+        let (cache, before) = (state.cache(), SystemTime::now() - std::time::Duration::from_secs(60));
+        let name = "quay.io/kairos/debian:v1 amd64";
+        assert_eq!(cache.recall(name), None);
+        cache.remember(name, &digest_of(b"old")).unwrap();
+        cache.remember(name, &digest_of(b"new")).unwrap();
+        let (digest, when) = state.cache().recall(name).unwrap();
+        assert_eq!((digest, when > before), (digest_of(b"new"), true));
+        assert_eq!(cache.recall("quay.io/kairos/debian:v1 arm64"), None);
+        let names: Vec<_> = std::fs::read_dir(&cache.tags).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(names, [cache.tag_path(name)]);
+        let long = format!("{name}{}", "x".repeat(usize::try_from(limits::TAG_LINE_BYTES_MAX).unwrap()));
+        cache.remember(&long, &digest_of(b"new")).unwrap();
+        assert_eq!(cache.recall(&long), None, "bounded");
+        for damaged in ["", "sha256:00 x", &tag_line("other", &digest)] {
+            std::fs::write(cache.tag_path(name), damaged).unwrap();
+            assert_eq!(cache.recall(name), None, "{damaged:?}");
+        }
     }
 
     #[test]
@@ -153,7 +234,8 @@ mod tests {
 
     #[test]
     fn documents_come_back_only_unaltered() {
-        let cache = BlobCache::open(&state_dir("documents")).unwrap();
+        let state = StateDir::new("documents");
+        let cache = state.cache();
         let digest = digest_of(b"hello");
         assert_eq!(cache.read_document(&digest, 100), None);
         cache.write_document(&digest, b"hello").unwrap();
@@ -165,7 +247,8 @@ mod tests {
 
     #[test]
     fn a_blob_of_the_wrong_size_is_dropped() {
-        let cache = BlobCache::open(&state_dir("size")).unwrap();
+        let state = StateDir::new("size");
+        let cache = state.cache();
         let digest = digest_of(b"hello");
         cache.write_document(&digest, b"hello").unwrap();
         assert!(cache.open_blob(&digest, 5).is_some());
@@ -175,7 +258,8 @@ mod tests {
 
     #[test]
     fn prune_keeps_what_it_is_told() {
-        let cache = BlobCache::open(&state_dir("prune")).unwrap();
+        let state = StateDir::new("prune");
+        let cache = state.cache();
         let (a, b) = (digest_of(b"a"), digest_of(b"bb"));
         cache.write_document(&a, b"a").unwrap();
         cache.write_document(&b, b"bb").unwrap();

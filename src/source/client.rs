@@ -5,12 +5,12 @@
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
-use super::proxy::Proxies;
+use super::proxy::{Proxies, authority};
 use super::retry::{Backoff, Stop, is_transient_status, parse_retry_after};
 use super::url::{BadUrl, Scheme, Url, is_loopback};
 use crate::limits;
@@ -20,6 +20,10 @@ use crate::units::chain;
 const SYSTEM_ROOTS: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 const SYSTEM_ROOTS_BYTES_MAX: u64 = 16 << 20;
+
+/// The variables that name proxies (`ALL_PROXY` stands for both).
+const HTTP_PROXY: &str = "HTTP_PROXY";
+const HTTPS_PROXY: &str = "HTTPS_PROXY";
 
 /// How to reach the network.
 #[derive(Debug, Clone, Default)]
@@ -88,6 +92,8 @@ pub enum Error {
     Protocol { host: String, reason: String },
     #[error("the proxy for {host} refused: {reason}")]
     ProxyRefused { host: String, reason: String },
+    #[error("cannot reach {host} through the proxy of {variable}")]
+    Proxied { host: String, variable: &'static str, source: Box<Error> },
     #[error("{0} redirects more than {max} times", max = limits::REDIRECTS_MAX)]
     Redirects(String),
     #[error("{from} redirects to plain HTTP at {to}; set allow-insecure-registries to follow")]
@@ -101,12 +107,23 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether nobody was reached who could have answered: also a name that does not resolve, as when the network is down.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Resolve(_) => true,
+            Self::Proxied { source, .. } => source.is_unreachable(),
+            _ => self.is_transient(),
+        }
+    }
+
     /// Whether the same request may well work a moment later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Refused(_) | Self::Timeout { .. } | Self::Io { .. } => true,
             Self::Status { status, .. } => is_transient_status(*status),
+            Self::Proxied { source, .. } => source.is_transient(),
             _ => false,
         }
     }
@@ -244,18 +261,26 @@ impl Client {
     }
 
     /// Repeats `attempt` while its fault may pass and the back-off allows.
-    pub(super) fn retrying<T, E: Transient>(
+    fn retrying<T, E: Transient>(&self, attempt: impl FnMut() -> Result<T, (E, Option<Duration>)>) -> Result<T, E> {
+        self.retrying_for(None, attempt)
+    }
+
+    /// [`Client::retrying`]; no attempt begins later than `patience` after the first.
+    pub(super) fn retrying_for<T, E: Transient>(
         &self,
+        patience: Option<Duration>,
         mut attempt: impl FnMut() -> Result<T, (E, Option<Duration>)>,
     ) -> Result<T, E> {
-        let mut faults = 0;
+        let (mut faults, started) = (0, Instant::now());
         loop {
             let (error, retry_after) = match attempt() {
                 Ok(value) => return Ok(value),
                 Err(fault) => fault,
             };
             faults += 1;
-            let wait = self.settings.backoff.wait_after(faults, retry_after).filter(|_| error.is_transient());
+            let wait = self.settings.backoff.wait_after(faults, retry_after).filter(|wait| {
+                error.is_transient() && patience.is_none_or(|patience| started.elapsed() + *wait <= patience)
+            });
             let Some(wait) = wait else { return Err(error) };
             log::warn!("{}; trying again in {:.1} s", chain(&error), wait.as_secs_f32());
             if self.stop.wait(wait) {
@@ -287,12 +312,18 @@ impl Client {
             (Some(unverified), Trust::AsConfigured) => unverified,
             _ => &self.verified,
         };
-        let agent = match (self.settings.proxies.for_url(url), url.scheme) {
-            (None, _) => Some(&agents.direct),
-            (Some(_), Scheme::Http) => agents.http_proxy.as_ref(),
-            (Some(_), Scheme::Https) => agents.https_proxy.as_ref(),
+        let proxy = self.settings.proxies.for_url(url);
+        let (agent, variable) = match (proxy, url.scheme) {
+            (None, _) => (Some(&agents.direct), ""),
+            (Some(_), Scheme::Http) => (agents.http_proxy.as_ref(), HTTP_PROXY),
+            (Some(_), Scheme::Https) => (agents.https_proxy.as_ref(), HTTPS_PROXY),
         };
-        let faults = Faults { host: url.authority.clone(), timeouts: self.settings.timeouts, stop: self.stop.clone() };
+        let faults = Faults {
+            host: url.authority.clone(),
+            proxy: proxy.map(|address| (variable, authority(address).to_owned())),
+            timeouts: self.settings.timeouts,
+            stop: self.stop.clone(),
+        };
         match call(agent.unwrap_or(&agents.direct)) {
             Ok(inner) => Ok(Response { inner, url: url.clone(), faults }),
             Err(error) => Err(faults.explain(error)),
@@ -327,8 +358,8 @@ impl Agents {
         };
         Ok(Self {
             direct: agent(None),
-            http_proxy: proxied(&settings.proxies.http, "HTTP_PROXY")?,
-            https_proxy: proxied(&settings.proxies.https, "HTTPS_PROXY")?,
+            http_proxy: proxied(&settings.proxies.http, HTTP_PROXY)?,
+            https_proxy: proxied(&settings.proxies.https, HTTPS_PROXY)?,
         })
     }
 
@@ -428,6 +459,8 @@ impl Body {
 #[derive(Debug, Clone)]
 struct Faults {
     host: String,
+    /// Whom the connection is made to instead: the variable that says so, and the address without its login.
+    proxy: Option<(&'static str, String)>,
     timeouts: Timeouts,
     stop: Stop,
 }
@@ -439,7 +472,7 @@ impl Faults {
         }
         let host = self.host.clone();
         match error {
-            ureq::Error::HostNotFound => Error::Resolve(host),
+            ureq::Error::HostNotFound => self.of_connecting(Error::Resolve),
             ureq::Error::Timeout(which) => self.timeout(which),
             ureq::Error::Io(source) => self.explain_io(source),
             ureq::Error::Rustls(error) => Error::Tls { host, reason: error.to_string() },
@@ -457,19 +490,38 @@ impl Faults {
             ureq::Timeout::PerWrite => ("sending the request", self.timeouts.stall),
             _ => ("waiting for an answer", self.timeouts.response),
         };
-        Error::Timeout { host: self.host.clone(), what, limit }
+        match which {
+            ureq::Timeout::Resolve | ureq::Timeout::Connect => {
+                self.of_connecting(|host| Error::Timeout { host, what, limit })
+            }
+            _ => Error::Timeout { host: self.host.clone(), what, limit },
+        }
+    }
+
+    /// A fault of making the connection is the proxy's where there is one: it resolves the server's name and connects to it.
+    fn of_connecting(&self, fault: impl FnOnce(String) -> Error) -> Error {
+        match &self.proxy {
+            None => fault(self.host.clone()),
+            Some((variable, address)) => {
+                let source = Box::new(fault(address.clone()));
+                Error::Proxied { host: self.host.clone(), variable, source }
+            }
+        }
     }
 
     fn explain_io(&self, source: io::Error) -> Error {
         let host = self.host.clone();
         let text = source.to_string();
         match source.kind() {
-            io::ErrorKind::ConnectionRefused => Error::Refused(host),
+            io::ErrorKind::ConnectionRefused => self.of_connecting(Error::Refused),
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                self.of_connecting(|host| Error::Io { host, source })
+            }
             // rustls reports through io::Error; a record type that TLS does not have is a server speaking plain text.
             io::ErrorKind::InvalidData if text.contains("InvalidContentType") => Error::NotTls { host },
             io::ErrorKind::InvalidData => Error::Tls { host, reason: text },
             // getaddrinfo's failures have no kind of their own.
-            _ if text.contains("failed to lookup address") => Error::Resolve(host),
+            _ if text.contains("failed to lookup address") => self.of_connecting(Error::Resolve),
             _ => Error::Io { host, source },
         }
     }

@@ -49,8 +49,8 @@ pub struct Credential {
 /// Why looking for a login failed; that there is none is not an error.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot read the credentials in {path}")]
-    Read { path: PathBuf, source: io::Error },
+    #[error("{path} is larger than any credentials file: more than {max} bytes", max = limits::CREDENTIALS_BYTES_MAX)]
+    TooLarge { path: PathBuf },
     #[error("the credentials in {path} are not valid JSON")]
     Json { path: PathBuf, source: serde_json::Error },
     #[error("the credentials for {key} in {path} are not base64 of user:password")]
@@ -228,10 +228,14 @@ fn read_config(path: &Path) -> Result<Option<ConfigFile>, Error> {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(None);
         }
-        Err(source) => return Err(Error::Read { path: path.to_owned(), source }),
+        // Under sudo it is another user's, in a container it may be the directory that Docker makes of a missing file: such a file must
+        // not stop a pull that needs no login.
+        Err(error) => {
+            log::warn!("cannot read the credentials in {}: {error}; going on without it", path.display());
+            return Ok(None);
+        }
         Ok(count) if count as u64 > limits::CREDENTIALS_BYTES_MAX => {
-            let source = io::Error::new(io::ErrorKind::FileTooLarge, "larger than any credentials file");
-            return Err(Error::Read { path: path.to_owned(), source });
+            return Err(Error::TooLarge { path: path.to_owned() });
         }
         Ok(_) => {}
     }

@@ -16,7 +16,8 @@ const SAMPLES_MAX: usize = 32;
 /// Where the text goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// A terminal of that many columns: the text starts with a return to the line's start, and ends it only at the end.
+    /// A terminal of that many columns: the text starts with a return to the line's start and does not end it. The last one is a
+    /// whole line, as in a log, for it is to stay.
     Terminal { columns: usize },
     /// A log: whole lines without a line end.
     Lines,
@@ -47,7 +48,7 @@ impl Progress {
         self.sample(now, state.fetched);
         if state.ended {
             self.over = true;
-            return Some(self.dress(self.summary(now - started, state), true));
+            return Some(self.summary(now - started, state));
         }
         let every = match self.style {
             Style::Terminal { .. } => limits::PROGRESS_REDRAW,
@@ -57,7 +58,7 @@ impl Progress {
             return None;
         }
         self.shown = Some(now);
-        Some(self.dress(self.line(state), false))
+        Some(self.dress(self.line(state)))
     }
 
     fn sample(&mut self, now: Instant, fetched: u64) {
@@ -104,13 +105,13 @@ impl Progress {
         format!("Downloaded {} in {}{rate}{rest}", ByteSize(state.fetched), clock(took.as_secs()))
     }
 
-    fn dress(&self, text: String, last: bool) -> String {
+    fn dress(&self, text: String) -> String {
         match self.style {
             Style::Lines => text,
             Style::Terminal { columns } => {
                 // The last column stays free: some terminals wrap when it is written.
                 let text: String = text.chars().take(columns.saturating_sub(1)).collect();
-                format!("\r\x1b[K{text}{}", if last { "\n" } else { "" })
+                format!("\r\x1b[K{text}")
             }
         }
     }
@@ -150,7 +151,7 @@ mod tests {
         assert_eq!(line, "\r\x1b[KDownloading:  10 %  100.0 MB of 1.0 GB  100.0 MB/s  0:09 left");
         let ended = Transferred { ended: true, ..at(1_000_000_000, 1_000_000_000) };
         let last = progress.update(after(start, 10_000), ended).unwrap();
-        assert_eq!(last, "\r\x1b[KDownloaded 1.0 GB in 0:10, 100.0 MB/s\n");
+        assert_eq!(last, "Downloaded 1.0 GB in 0:10, 100.0 MB/s", "it stays, as a log line");
         assert_eq!(progress.update(after(start, 20_000), ended), None, "it ends once");
     }
 

@@ -55,6 +55,14 @@ impl Proxies {
     }
 }
 
+/// Host and port of a proxy's address, without the login that may stand before them.
+#[must_use]
+pub fn authority(address: &str) -> &str {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or_default()
+}
+
 /// One entry of NO_PROXY: `*`, a host (its subdomains too), `.domain`, `*.domain`, an address, a CIDR; each with `:port` or not.
 fn matches(entry: &str, host: &str, port: u16) -> bool {
     if entry.is_empty() || entry == "*" {
@@ -150,5 +158,8 @@ mod tests {
     fn a_password_of_a_proxy_is_not_shown() {
         let proxies = Proxies { http: Some("http://u:secret@p".into()), ..Proxies::default() };
         assert!(!format!("{proxies:?}").contains("secret"));
+        for address in ["http://u:secret@p:1", "u:s/e@cret@p:1", "socks5://p:1/", "p:1"] {
+            assert_eq!(authority(address), "p:1", "{address}");
+        }
     }
 }

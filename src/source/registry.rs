@@ -1,7 +1,7 @@
 //! One image's registry: asks it for documents and blobs, logs in when it must, and resolves a name to layers.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::auth::{self, Authorizer, parse_challenges};
 use super::cache::{self, BlobCache};
@@ -12,7 +12,7 @@ use super::reference::Reference;
 use super::retry::is_transient_status;
 use super::url::{Scheme, Url, is_loopback};
 use crate::limits;
-use crate::units::{Arch, Digest};
+use crate::units::{Arch, Digest, chain};
 
 /// Why an image could not be had from its registry. Every message names the image.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +39,20 @@ pub enum Error {
     Short { digest: Digest, have: u64 },
 }
 
+impl Error {
+    /// Whether the registry could not be asked, which says nothing about the image: no network, no name, nobody there, a bad day. A
+    /// registry that answers, whatever it is, and one that is not whom it should be, are something else.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Client { source, .. } | Self::Auth { source: auth::Error::Unreachable(source), .. } => {
+                source.is_unreachable()
+            }
+            _ => self.is_transient(),
+        }
+    }
+}
+
 impl Transient for Error {
     fn is_transient(&self) -> bool {
         match self {
@@ -59,18 +73,54 @@ impl<T: Transient> Transient for Box<T> {
 /// A failed attempt, and when the server wants to be asked again.
 pub(super) type Failure = (Box<Error>, Option<Duration>);
 
-/// Resolves a name to the layers of its image for one architecture. The tag is always asked for; what a digest names is
-/// taken from the cache when it is there, so such an image needs no network the second time.
+/// Resolves a name to the layers of its image for one architecture. The tag is always asked for, and what it stands for is
+/// remembered for [`recall`]; what a digest names is taken from the cache when it is there, so such an image needs no network
+/// the second time.
 ///
 /// # Errors
 /// See [`Error`].
 pub fn resolve(registry: &Registry, arch: Arch, cache: &BlobCache) -> Result<ImageManifest, Error> {
-    let (mut digest, bytes) = match registry.reference.digest() {
-        Some(digest) => (digest, registry.manifest(digest, cache)?),
-        None => registry.tagged(cache)?,
-    };
+    if let Some(digest) = registry.reference.digest() {
+        let bytes = registry.manifest(digest, cache)?;
+        return follow(registry, arch, cache, digest, &bytes);
+    }
+    // Where there is something to go on with, nobody waits for long.
+    let patience = recall(registry, arch, cache).map(|_| limits::REGISTRY_PATIENCE);
+    let (digest, bytes) = registry.tagged(cache, patience)?;
+    let image = follow(registry, arch, cache, digest, &bytes)?;
+    let remembered = cache.remember(&tag_name(&registry.reference, arch), &image.digest);
+    // It is for a later start only, so that it cannot be written must not stop this one.
+    remembered.unwrap_or_else(|error| log::warn!("{}", chain(&error)));
+    Ok(image)
+}
+
+/// What the tag stood for when [`resolve`] last succeeded, and when that was; taken from the cache alone.
+#[must_use]
+pub fn recall(registry: &Registry, arch: Arch, cache: &BlobCache) -> Option<(ImageManifest, SystemTime)> {
+    let (digest, when) = cache.recall(&tag_name(&registry.reference, arch))?;
+    let document = |digest| cache.read_document(&digest, limits::MANIFEST_BYTES_MAX);
+    let Ok(Document::Manifest(found)) = manifest::parse(&document(digest)?) else { return None };
+    let config = found.config().ok()?;
+    manifest::check_config(&document(config)?, arch).ok()?;
+    let layers = found.layers().ok()?;
+    Some((ImageManifest { digest, arch, layers, documents: vec![digest, config] }, when))
+}
+
+/// One tag has an image for each architecture.
+fn tag_name(reference: &Reference, arch: Arch) -> String {
+    format!("{reference} {arch}")
+}
+
+/// From the document that a name stands for to the layers.
+fn follow(
+    registry: &Registry,
+    arch: Arch,
+    cache: &BlobCache,
+    mut digest: Digest,
+    bytes: &[u8],
+) -> Result<ImageManifest, Error> {
     let mut documents = vec![digest];
-    let found = match registry.usable(manifest::parse(&bytes))? {
+    let found = match registry.usable(manifest::parse(bytes))? {
         Document::Manifest(found) => found,
         Document::Index(index) => {
             digest = registry.usable(index.choose(arch))?;
@@ -151,8 +201,8 @@ impl Registry {
     }
 
     /// What the tag stands for now.
-    fn tagged(&self, cache: &BlobCache) -> Result<(Digest, Vec<u8>), Error> {
-        let (bytes, promised) = self.small(&format!("manifests/{}", self.reference.version()))?;
+    fn tagged(&self, cache: &BlobCache, patience: Option<Duration>) -> Result<(Digest, Vec<u8>), Error> {
+        let (bytes, promised) = self.small(&format!("manifests/{}", self.reference.version()), patience)?;
         let digest = manifest::digest_of(&bytes);
         if let Some(wanted) = promised {
             self.usable(manifest::verify("manifest", &bytes, wanted))?;
@@ -173,7 +223,7 @@ impl Registry {
         if let Some(bytes) = cache.read_document(&digest, limits::MANIFEST_BYTES_MAX) {
             return Ok(bytes);
         }
-        let (bytes, _) = self.small(path)?;
+        let (bytes, _) = self.small(path, None)?;
         self.usable(manifest::verify(what, &bytes, digest))?;
         self.keep(cache, digest, &bytes)?;
         Ok(bytes)
@@ -185,8 +235,8 @@ impl Registry {
     }
 
     /// A document whole, and the digest that the registry says it has.
-    fn small(&self, path: &str) -> Result<(Vec<u8>, Option<Digest>), Error> {
-        let result = self.client.retrying(|| {
+    fn small(&self, path: &str, patience: Option<Duration>) -> Result<(Vec<u8>, Option<Digest>), Error> {
+        let result = self.client.retrying_for(patience, || {
             let response = self.get(path, &[("accept", ACCEPT)])?;
             match response.status() {
                 200 => {

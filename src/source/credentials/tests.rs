@@ -2,12 +2,29 @@
 
 use super::*;
 
-fn keychain(name: &str, json: &str) -> Keychain {
-    let dir = std::env::temp_dir().join(format!("auroraboot-credentials-{}", std::process::id()));
+/// A keychain of one file, which goes with it.
+struct TestKeychain(Keychain, PathBuf);
+
+impl std::ops::Deref for TestKeychain {
+    type Target = Keychain;
+
+    fn deref(&self) -> &Keychain {
+        &self.0
+    }
+}
+
+impl Drop for TestKeychain {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.1);
+    }
+}
+
+fn keychain(name: &str, json: &str) -> TestKeychain {
+    let dir = std::env::temp_dir().join(format!("auroraboot-credentials-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let path = dir.join(format!("{name}.json"));
     std::fs::write(&path, json).unwrap();
-    Keychain::with_files(vec![dir.join("missing.json"), path])
+    TestKeychain(Keychain::with_files(vec![dir.join("missing.json"), path]), dir)
 }
 
 fn find(keychain: &Keychain, image: &str) -> Option<String> {
@@ -72,6 +89,16 @@ fn a_broken_file_is_an_error_that_shows_no_secret() {
     assert_eq!(find(&keychain("empty", " \n"), "a.io/a"), None, "podman leaves empty files behind");
     let big = format!("{{\"x\": \"{}\"}}", "a".repeat(usize::try_from(limits::CREDENTIALS_BYTES_MAX).unwrap()));
     assert!(keychain("big", &big).find(&"a.io/a".parse().unwrap()).is_err());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_passed_over() {
+    // For root no file is forbidden, so a directory stands for one; the error is of the same kind.
+    let readable = keychain("unreadable", r#"{"auths": {"a.io": {"auth": "eDp5"}}}"#);
+    let mut files = readable.files.clone();
+    files.insert(0, readable.1.clone());
+    assert_eq!(find(&Keychain::with_files(files), "a.io/a").as_deref(), Some("x:y"));
+    assert_eq!(find(&Keychain::with_files(vec![readable.1.clone()]), "a.io/a"), None);
 }
 
 #[test]
