@@ -98,6 +98,9 @@ pub const PROGRESS_LOG: Duration = Duration::from_secs(10);
 
 // ── rootfs ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/// Characters of one name, path or other text of an image in a message.
+pub const SHOWN_CHARS_MAX: usize = 200;
+
 /// Extension headers (PAX records, GNU long names) in front of one tar entry, all together.
 pub const TAR_EXTENSION_BYTES_MAX: u64 = 1 << 20;
 
@@ -107,7 +110,7 @@ pub const TAR_SPARSE_PIECES_MAX: usize = 1 << 18;
 /// A path, a link target (Linux `PATH_MAX`).
 pub const PATH_BYTES_MAX: usize = 4096;
 
-/// One component of a path (Linux `NAME_MAX`).
+/// One component of a path (Linux `NAME_MAX`), although squashfs could hold one byte more.
 pub const NAME_BYTES_MAX: usize = 255;
 
 /// Entries of all layers of an image together, and different paths in them; about 100 bytes of memory each.
@@ -149,9 +152,6 @@ pub const SQUASHFS_STEPS_AHEAD: usize = 256;
 /// It is what stops a sparse file that claims exabytes.
 pub const SQUASHFS_BLOCKS_MAX: u32 = 1 << 24;
 
-/// Names longer than this cannot be opened on Linux (`NAME_MAX`), although squashfs could hold one byte more.
-pub const SQUASHFS_NAME_BYTES_MAX: usize = 255;
-
 /// Link targets longer than this cannot be followed (`PATH_MAX` less its NUL); Linux 6.9 refuses inodes with more than a page.
 pub const SQUASHFS_LINK_BYTES_MAX: usize = 4095;
 
@@ -165,6 +165,9 @@ pub const SQUASHFS_XATTRS_BYTES_MAX: usize = 64 << 20;
 
 /// A file of the image that is read as text: release files, the kernel's configuration (0.3 MB in Debian).
 pub const IMAGE_TEXT_BYTES_MAX: u64 = 4 << 20;
+
+/// `KAIROS_*` values that are kept of an image; kairos-init writes two dozen.
+pub const IMAGE_FACTS_MAX: usize = 100;
 
 /// The stamp beside a boot set; 512 layers take 40 kB.
 pub const STAMP_BYTES_MAX: u64 = 1 << 20;

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Contents;
-use crate::limits::IMAGE_TEXT_BYTES_MAX;
-use crate::rootfs::{Boot, DataCount, NodeId, NodeKind};
+use crate::limits::{IMAGE_FACTS_MAX, IMAGE_TEXT_BYTES_MAX};
+use crate::rootfs::{Boot, DataCount, NodeId, NodeKind, shown};
 use crate::squashfs::{self, Compression};
 
-/// For the operator, and for what depends on the image.
+/// For the operator, and for what depends on the image. Texts are fit to be shown on a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ImageFacts {
     /// `PRETTY_NAME` of os-release.
@@ -44,15 +44,15 @@ pub(super) fn gather(
     let os_release = shell_variables(&os_release);
     let kairos_release = shell_variables(&text(b"etc/kairos-release")?);
     let kairos = os_release.iter().chain(&kairos_release);
-    let kairos = kairos.filter_map(|(key, value)| Some((key.strip_prefix("KAIROS_")?.to_owned(), value.clone())));
+    let kairos = kairos.filter_map(|(key, value)| Some((shown(key.strip_prefix("KAIROS_")?), shown(value))));
     let config = boot.config.map(|node| contents.text(node)).transpose()?;
     let enabled = |option: &str| config.as_deref().map(|config| is_enabled(config, option));
     Ok(ImageFacts {
-        name: os_release.get("PRETTY_NAME").cloned(),
-        kairos: kairos.collect(),
-        kernel_version: boot.version.clone(),
-        kernel_path: boot.kernel.path.clone(),
-        initrd_path: boot.initrd.path.clone(),
+        name: os_release.get("PRETTY_NAME").map(|name| shown(name)),
+        kairos: kairos.take(IMAGE_FACTS_MAX).collect(),
+        kernel_version: boot.version.as_deref().map(shown),
+        kernel_path: shown(&boot.kernel.path),
+        initrd_path: shown(&boot.initrd.path),
         kernel_reads_squashfs: enabled("CONFIG_SQUASHFS"),
         kernel_reads_zstd: enabled("CONFIG_SQUASHFS_ZSTD"),
         compression: match compression {

@@ -6,10 +6,11 @@
 
 mod facts;
 mod feed;
+mod kernel;
 mod stamp;
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Seek};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use self::stamp::{Inputs, Stamp};
 use crate::rootfs::{self, Boot, BootError, BootFile, DataCount, Job, NodeKind, ReadError, Tree, WantedDirectory};
 pub use crate::rootfs::{LayerSource, Progress};
 use crate::squashfs::{self, Compression, Finished};
-use crate::units::Digest;
+use crate::units::{ByteSize, Digest};
 
 /// Where and how a boot set is made.
 #[derive(Debug, Clone)]
@@ -181,19 +182,35 @@ impl Building<'_> {
         let finished = writer.finish(&squash_tree).map_err(squash)?;
         let contents = Contents { tree: &tree, squash_tree: &squash_tree, finished: &finished, out: &out };
         sync(&out, &path)?;
-        self.extract(&contents, &boot.kernel, KERNEL)?;
+        let kernel = self.extract(&contents, &boot.kernel, KERNEL)?;
         self.extract(&contents, &boot.initrd, INITRD)?;
         let facts = facts::gather(&contents, &boot, compression, &count).map_err(squash)?;
-        let warnings = warnings(&boot, &facts, squash_tree.dropped_xattrs());
+        let mut warnings = warnings(&boot, &facts, squash_tree.dropped_xattrs());
+        warnings.extend(self.doubt_kernel(kernel, &facts)?);
         Ok(Done { facts, warnings })
     }
 
-    fn extract(&self, contents: &Contents<'_>, file: &BootFile, name: &str) -> Result<(), MediaError> {
+    fn extract(&self, contents: &Contents<'_>, file: &BootFile, name: &str) -> Result<File, MediaError> {
         let path = part(self.directory, name);
         let mut into = create(&path)?;
         let copied = contents.copy(file.node, &mut into);
         copied.map_err(|source| MediaError::Squashfs { path: path.clone(), source })?;
-        sync(&into, &path)
+        sync(&into, &path)?;
+        Ok(into)
+    }
+
+    /// A sentence about a kernel that is none. Not an error: there may be more kinds than are known here.
+    fn doubt_kernel(&self, mut file: File, facts: &ImageFacts) -> Result<Option<String>, MediaError> {
+        let mut head = Vec::new();
+        let read = file.rewind().and_then(|()| (&file).take(kernel::HEAD_BYTES).read_to_end(&mut head));
+        let size = read.and_then(|_| file.metadata()).map_err(|source| {
+            let path = part(self.directory, KERNEL);
+            MediaError::Write { path, source }
+        })?;
+        let (path, size) = (&facts.kernel_path, ByteSize(size.len()));
+        Ok((!kernel::is_kernel(&head)).then(|| {
+            format!("/{path} ({size}) does not begin as a kernel does (bzImage, EFI, ELF, Image, uImage): machines may not boot")
+        }))
     }
 
     /// Gives the files their names; the stamp last, so that a run killed in between leaves nothing that is believed.
@@ -238,7 +255,7 @@ fn warnings(boot: &Boot, facts: &ImageFacts, dropped_xattrs: u64) -> Vec<String>
         ));
     }
     if !boot.has_modules {
-        let kernel = &boot.kernel.path;
+        let kernel = &facts.kernel_path;
         warnings.push(format!("the image has no /lib/modules for its kernel /{kernel}: drivers will be missing"));
     }
     if facts.kernel_reads_squashfs == Some(false) {

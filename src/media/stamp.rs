@@ -14,7 +14,7 @@ use crate::units::Digest;
 const STAMP: &str = "boot-set.json";
 
 /// Raised when the same inputs give other files.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Everything that the files depend on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

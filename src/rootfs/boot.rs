@@ -7,7 +7,10 @@
 use std::cmp::Ordering;
 use std::fmt::Write;
 
+use super::shown::shown;
+use super::tree::Unresolved;
 use super::{NodeId, NodeKind, Tree};
+use crate::limits::SHOWN_CHARS_MAX;
 
 /// A file of the image with the path it was found at, links resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +77,8 @@ pub fn find_boot(tree: &Tree) -> Result<Boot, BootError> {
 
 fn pair(tree: &Tree, kernel: BootFile, version: Option<String>, default: bool) -> Result<Boot, BootError> {
     let Some(initrd) = initrd(tree, version.as_deref(), default) else {
-        let version = version.unwrap_or_else(|| "<version>".to_owned());
-        return Err(BootError::NoInitrd { kernel: kernel.path, version, found: describe_boot(tree) });
+        let version = version.map_or_else(|| "<version>".to_owned(), |version| shown(&version));
+        return Err(BootError::NoInitrd { kernel: shown(&kernel.path), version, found: describe_boot(tree) });
     };
     let modules = version.as_deref().and_then(|version| modules_directory(tree, version));
     // Alpine calls its kernel vmlinuz-lts; the modules say the whole version.
@@ -194,7 +197,7 @@ fn kernel_suffix(name: &str) -> Option<&str> {
 
 /// A regular file with content.
 fn file(tree: &Tree, path: &str) -> Option<BootFile> {
-    let (node, path) = tree.resolve(path.as_bytes())?;
+    let (node, path) = tree.resolve(path.as_bytes()).ok()?;
     let path = String::from_utf8(path).ok()?;
     matches!(tree.kind(node), NodeKind::File { data: Some(_), .. }).then_some(BootFile { path, node })
 }
@@ -208,30 +211,40 @@ fn list(tree: &Tree, path: &str) -> Vec<String> {
     tree.children(directory).filter_map(|(name, _)| String::from_utf8(name.to_vec()).ok()).collect()
 }
 
-/// For the errors: what is in `/boot`, and where its links lead.
+/// For the errors: what is in `/boot`, where its links lead, and what cannot be booted about it.
 fn describe_boot(tree: &Tree) -> String {
     const SHOWN: usize = 20;
     let Some(boot) = tree.lookup(b"boot") else { return "there is no /boot".to_owned() };
     let names = tree.children(boot);
-    if names.len() == 0 {
+    let count = names.len();
+    if count == 0 {
         return "/boot is empty".to_owned();
     }
-    let more = names.len().saturating_sub(SHOWN);
-    let mut text = "/boot has".to_owned();
-    for (n, (name, node)) in names.take(SHOWN).enumerate() {
-        let comma = if n == 0 { "" } else { "," };
-        let _ = write!(text, "{comma} {}", String::from_utf8_lossy(name));
-        if let NodeKind::Symlink(target) = tree.kind(node) {
-            let _ = write!(text, " → {}", String::from_utf8_lossy(target));
-            if tree.lookup(&[b"boot/", name].concat()).is_none() {
-                text.push_str(" (which does not exist in the image)");
-            }
+    let mut told: Vec<String> = Vec::new();
+    for (name, node) in names {
+        // So many names, and not many more characters than they take when they are of common length.
+        if told.len() == SHOWN || told.iter().map(String::len).sum::<usize>() > 4 * SHOWN_CHARS_MAX {
+            break;
         }
+        told.push(describe(tree, name, node));
     }
-    if more > 0 {
-        let _ = write!(text, " and {more} more");
+    let more = if told.len() < count { format!(" and {} more", count - told.len()) } else { String::new() };
+    format!("/boot has {}{more}", told.join(", "))
+}
+
+fn describe(tree: &Tree, name: &[u8], node: NodeId) -> String {
+    let mut text = shown(&String::from_utf8_lossy(name));
+    if let NodeKind::Symlink(target) = tree.kind(node) {
+        let _ = write!(text, " → {}", shown(&String::from_utf8_lossy(target)));
     }
-    text
+    let flaw = match tree.resolve(&[b"boot/", name].concat()).map(|(node, _)| tree.kind(node)) {
+        Err(Unresolved::Missing) => " (which does not exist in the image)",
+        Err(Unresolved::Loop) => " (which is a link to itself)",
+        Ok(NodeKind::File { data: None, .. }) => " (which is empty)",
+        Ok(NodeKind::Directory) => " (which is a directory)",
+        Ok(_) => "",
+    };
+    text + flaw
 }
 
 /// Orders versions as people do: runs of digits by value, `6.10` after `6.9`; `~` before everything, so that `6.1~rc1` comes before `6.1`.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::paths::{PathError, PathId, Paths, Text};
+use super::shown::shown;
 use super::tar::{Member, MemberKind};
 use crate::limits::{PATH_BYTES_MAX, TREE_XATTR_BYTES_MAX};
 
@@ -174,7 +175,7 @@ impl Entry {
 
 impl Kind {
     fn keep(kind: MemberKind, paths: &mut Paths) -> Result<Self, EntryError> {
-        let refuse = |target: &[u8], error| EntryError::Target(String::from_utf8_lossy(target).into_owned(), error);
+        let refuse = |target: &[u8], error| EntryError::Target(shown(&String::from_utf8_lossy(target)), error);
         Ok(match kind {
             MemberKind::File { size: 0 } => Self::File { size: 0, data: FileData::Empty },
             MemberKind::File { size } => Self::File { size, data: FileData::Skipped },

@@ -9,6 +9,7 @@ mod layer;
 mod merge;
 mod paths;
 mod read;
+mod shown;
 pub mod tar;
 mod tree;
 
@@ -18,4 +19,5 @@ pub use self::layer::{LayerSource, decompress};
 pub use self::merge::ApplyError;
 pub use self::paths::PathError;
 pub use self::read::{DataCount, DataSink, Job, Progress, ReadError, WantedDirectory, read_image};
-pub use self::tree::{NodeId, NodeKind, Tree};
+pub use self::shown::shown;
+pub use self::tree::{NodeId, NodeKind, Tree, Unresolved};

@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use super::shown::shown;
 use crate::limits::{NAME_BYTES_MAX, PATH_BYTES_MAX, TREE_ENTRIES_MAX, TREE_NAME_BYTES_MAX};
 
 /// A path of the image; small numbers, so that tables can be indexed by it.
@@ -151,7 +152,7 @@ impl Paths {
         Ok(at)
     }
 
-    /// The path from the root, without a leading `/`; for messages.
+    /// The path from the root, without a leading `/`; for messages, see [`shown`].
     pub fn display(&self, path: PathId) -> String {
         let mut names = Vec::new();
         let mut at = path;
@@ -160,7 +161,7 @@ impl Paths {
             at = self.parent(at);
         }
         names.reverse();
-        if names.is_empty() { "/".to_owned() } else { names.join("/") }
+        if names.is_empty() { "/".to_owned() } else { shown(&names.join("/")) }
     }
 
     /// The path, or the free bucket where it belongs.

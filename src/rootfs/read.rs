@@ -14,6 +14,7 @@ use super::entry::{DataRef, Entry, EntryError, FileData, Kind, XattrSets};
 use super::layer::{LayerSource, decompress};
 use super::merge::{ApplyError, Merge};
 use super::paths::{PathId, Paths};
+use super::shown::shown;
 use super::tar::{Archive, TarError};
 use super::tree::{Missing, NodeId, Tree};
 use crate::limits::{IMAGE_BYTES_MAX, LAYERS_MAX, TREE_ENTRIES_MAX};
@@ -168,7 +169,7 @@ impl Reader<'_> {
             }
             let name = member.path.clone();
             let mut entry = Entry::keep(member, &mut self.paths, &mut self.xattrs).map_err(|source| {
-                ReadError::Entry { layer: digest, entry: String::from_utf8_lossy(&name).into_owned(), source }
+                ReadError::Entry { layer: digest, entry: shown(&String::from_utf8_lossy(&name)), source }
             })?;
             if let Kind::File { size, data } = &mut entry.kind
                 && *data == FileData::Skipped

@@ -49,6 +49,14 @@ pub enum NodeKind<'a> {
     Fifo,
 }
 
+/// Why a path leads to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unresolved {
+    Missing,
+    /// Links that lead back to themselves.
+    Loop,
+}
+
 /// An image's root directory.
 #[derive(Debug)]
 pub struct Tree {
@@ -171,11 +179,11 @@ impl Tree {
 
     /// The node at a path from the root. Symbolic links are followed inside the tree, an absolute target from the tree's root.
     pub fn lookup(&self, path: &[u8]) -> Option<NodeId> {
-        self.resolve(path).map(|(node, _)| node)
+        self.resolve(path).ok().map(|(node, _)| node)
     }
 
-    /// [`Tree::lookup`], also giving the path without links that was arrived at.
-    pub fn resolve(&self, path: &[u8]) -> Option<(NodeId, Vec<u8>)> {
+    /// [`Tree::lookup`], also giving the path without links that was arrived at, or why there is nothing.
+    pub fn resolve(&self, path: &[u8]) -> Result<(NodeId, Vec<u8>), Unresolved> {
         let mut names: Vec<&[u8]> = components(path).rev().collect();
         let mut trail: Vec<(&[u8], NodeId)> = Vec::new();
         let mut links = 0;
@@ -185,14 +193,14 @@ impl Tree {
                 continue;
             }
             let at = trail.last().map_or(NodeId::ROOT, |last| last.1);
-            let node = self.child(at, name)?;
+            let node = self.child(at, name).ok_or(Unresolved::Missing)?;
             let NodeKind::Symlink(target) = self.kind(node) else {
                 trail.push((name, node));
                 continue;
             };
             links += 1;
             if links > SYMLINKS_FOLLOWED_MAX {
-                return None;
+                return Err(Unresolved::Loop);
             }
             if target.starts_with(b"/") {
                 trail.clear();
@@ -201,7 +209,7 @@ impl Tree {
         }
         let node = trail.last().map_or(NodeId::ROOT, |last| last.1);
         let names: Vec<&[u8]> = trail.iter().map(|part| part.0).collect();
-        Some((node, names.join(&b'/')))
+        Ok((node, names.join(&b'/')))
     }
 
     /// Size and data of every file that has some, each once.

@@ -113,6 +113,8 @@ impl Error {
         match self {
             Self::Resolve(_) => true,
             Self::Proxied { source, .. } => source.is_unreachable(),
+            // 502, 503, 504: the proxy is there and its way out is not. ureq gives the status only in words.
+            Self::ProxyRefused { reason, .. } => reason.contains("responded 50"),
             _ => self.is_transient(),
         }
     }

@@ -78,7 +78,7 @@ impl Plan {
 }
 
 fn check_name(name: &[u8], previous: Option<&[u8]>) -> Result<(), Error> {
-    let bad = name.is_empty() || name.len() > limits::SQUASHFS_NAME_BYTES_MAX;
+    let bad = name.is_empty() || name.len() > limits::NAME_BYTES_MAX;
     if bad || name == b"." || name == b".." || name.contains(&b'/') || name.contains(&0) {
         return Err(Error::Name(lossy(name)));
     }
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn names_that_no_directory_may_have_are_refused() {
-        let long: &'static [u8] = &[b'n'; limits::SQUASHFS_NAME_BYTES_MAX + 1];
+        let long: &'static [u8] = &[b'n'; limits::NAME_BYTES_MAX + 1];
         for bad in [&b""[..], b".", b"..", b"a/b", b"a\0", long] {
             assert!(matches!(Plan::new(&Names(vec![(0, vec![(bad, 1)])])), Err(Error::Name(_))));
         }

@@ -50,7 +50,7 @@ impl XattrTable {
                 self.dropped += 1;
                 continue;
             };
-            if name.len() > limits::SQUASHFS_NAME_BYTES_MAX || value.len() > limits::SQUASHFS_XATTR_VALUE_BYTES_MAX {
+            if name.len() > limits::NAME_BYTES_MAX || value.len() > limits::SQUASHFS_XATTR_VALUE_BYTES_MAX {
                 return Err(Error::Xattr(String::from_utf8_lossy(name).into_owned()));
             }
             count += 1;

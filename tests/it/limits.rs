@@ -14,6 +14,7 @@ use auroraboot::units::MacAddr;
 
 /// Name of the limit, name of the test.
 const REACHED: &[(&str, &str)] = &[
+    ("SHOWN_CHARS_MAX", "text_of_an_image_is_short_and_harmless"),
     ("CLOUD_CONFIG_BYTES_MAX", "what_cannot_be_read_says_what_and_why"),
     ("CLOUD_CONFIG_BYTES_WARN", "each_warning"),
     ("CONFIG_FILE_BYTES_MAX", "what_cannot_be_read_says_what_and_why"),
@@ -27,6 +28,8 @@ const REACHED: &[(&str, &str)] = &[
     ("RETRY_WAIT", "the_product_runs_with_its_named_limits"),
     ("RETRY_WAIT_MAX", "retry_after_is_honoured_within_the_bound"),
     ("RETRY_PROGRESS_BYTES", "a_download_that_gains_ground_is_not_given_up"),
+    ("REGISTRY_PATIENCE", "an_image_of_an_earlier_run_is_not_waited_for"),
+    ("TAG_LINE_BYTES_MAX", "what_a_name_stood_for_is_recalled_unless_it_is_damaged"),
     ("REDIRECTS_MAX", "redirects_end_somewhere"),
     ("RESPONSE_HEAD_BYTES_MAX", "an_endless_response_head_is_refused"),
     ("MANIFEST_BYTES_MAX", "an_oversized_manifest_is_not_read_to_its_end"),
@@ -55,11 +58,11 @@ const REACHED: &[(&str, &str)] = &[
     ("SQUASHFS_BUFFERS_EXTRA", "blocks_in_memory_are_bounded_by_the_named_limits"),
     ("SQUASHFS_STEPS_AHEAD", "more_steps_than_may_be_ahead_wait_for_each_other"),
     ("SQUASHFS_BLOCKS_MAX", "what_squashfs_cannot_hold_is_an_error"),
-    ("SQUASHFS_NAME_BYTES_MAX", "names_that_no_directory_may_have_are_refused"),
     ("SQUASHFS_LINK_BYTES_MAX", "what_squashfs_cannot_hold_is_an_error"),
     ("SQUASHFS_XATTR_VALUE_BYTES_MAX", "values_and_totals_are_bounded"),
     ("SQUASHFS_XATTRS_BYTES_MAX", "values_and_totals_are_bounded"),
     ("IMAGE_TEXT_BYTES_MAX", "a_release_file_too_large_to_be_one_is_not_read"),
+    ("IMAGE_FACTS_MAX", "what_an_image_says_of_itself_cannot_steer_a_terminal"),
     ("STAMP_BYTES_MAX", "the_same_image_is_not_built_twice"),
     ("DHCP_COPY_WINDOW", "copies_on_another_interface_are_not_answered_but_repeats_are"),
     ("DHCP_SEEN_MAX", "the_memory_for_copies_is_bounded"),

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use auroraboot::limits;
 use auroraboot::media::{self, BootSet, MediaError, Options, Watch};
 
 use crate::rootfs::layers::{
@@ -24,6 +25,11 @@ fn build_with(image: &MemoryImage, directory: &Path, workers: usize) -> Result<B
     media::build(image, &options, &mut Watch { cancelled: &cancelled, progress: &mut |_| {} })
 }
 
+/// It begins as those with an EFI stub.
+fn kernel() -> String {
+    format!("MZ{}", "kernel ".repeat(40_000))
+}
+
 /// A small image with all that matters, in two layers.
 fn layers() -> Vec<Vec<TestEntry>> {
     let mut ping = file("usr/bin/ping", "ping");
@@ -38,7 +44,7 @@ fn layers() -> Vec<Vec<TestEntry>> {
             directory("./"),
             directory("usr/lib"),
             symlink("lib", "usr/lib"),
-            file("boot/vmlinuz-6.1", "kernel ".repeat(40_000)),
+            file("boot/vmlinuz-6.1", kernel()),
             symlink("boot/vmlinuz", "/boot/vmlinuz-6.1"),
             file("boot/initrd", "initrd ".repeat(300_000)),
             directory("lib/modules/6.1"),
@@ -74,7 +80,7 @@ fn names(directory: &Path) -> Vec<String> {
 fn a_boot_set_holds_the_images_kernel_initrd_and_tree() {
     let scratch = Scratch::new("media-tree");
     let set = build(&image(&layers()), &scratch.0.join("set")).unwrap();
-    assert_eq!(fs::read(&set.kernel.path).unwrap(), "kernel ".repeat(40_000).as_bytes());
+    assert_eq!(fs::read(&set.kernel.path).unwrap(), kernel().as_bytes());
     assert_eq!(fs::read(&set.initrd.path).unwrap(), "initrd ".repeat(300_000).as_bytes());
     assert_eq!(set.squashfs.size, fs::metadata(&set.squashfs.path).unwrap().len());
     assert_eq!(names(&scratch.0.join("set")), ["boot-set.json", "initrd", "kernel", "rootfs.squashfs"]);
@@ -241,5 +247,47 @@ fn a_release_file_too_large_to_be_one_is_not_read() {
         let mut layers = layers();
         layers[1].push(file("etc/os-release", format!("PRETTY_NAME=\"Test OS 2\"\n{}", "#".repeat(padding))));
         assert_eq!(build(&image(&layers), &scratch.0).unwrap().facts.name.as_deref(), name);
+    }
+}
+
+#[test]
+fn a_kernel_that_is_none_is_doubted() {
+    let scratch = Scratch::new("media-doubt");
+    let mut layers = layers();
+    layers[1].push(file("boot/vmlinuz-6.1", "hello"));
+    let set = build(&image(&layers), &scratch.0).unwrap();
+    assert_eq!(set.warnings.len(), 1);
+    assert!(
+        set.warnings[0].starts_with("/boot/vmlinuz-6.1 (5 B) does not begin as a kernel does"),
+        "{:?}",
+        set.warnings
+    );
+    assert_eq!(build(&image(&layers), &scratch.0).unwrap().warnings, set.warnings, "said again by the next run");
+}
+
+#[test]
+fn what_an_image_says_of_itself_cannot_steer_a_terminal() {
+    let scratch = Scratch::new("media-hostile");
+    let hostile = "\x1b]0;owned\x07\x1b[2J\u{202e}x";
+    let mut release = format!("PRETTY_NAME=\"{hostile}\"\nKAIROS_{hostile}={hostile}\n");
+    for n in 0..=limits::IMAGE_FACTS_MAX {
+        release += &format!("KAIROS_{n}={}\n", "y".repeat(10_000));
+    }
+    let version = format!("6{hostile}");
+    let entries = vec![
+        file(format!("boot/vmlinuz-{version}"), "hello"),
+        file(format!("boot/initrd-{version}"), "initrd"),
+        file("etc/os-release", release),
+    ];
+    let set = build(&image(&[entries]), &scratch.0).unwrap();
+    let facts = &set.facts;
+    let mut texts = vec![facts.kernel_path.as_str(), facts.initrd_path.as_str()];
+    texts.extend([facts.name.as_deref().unwrap(), facts.kernel_version.as_deref().unwrap()]);
+    texts.extend(facts.kairos.iter().flat_map(|(key, value)| [key.as_str(), value]));
+    texts.extend(set.warnings.iter().map(String::as_str));
+    assert_eq!((facts.kairos.len(), set.warnings.len()), (limits::IMAGE_FACTS_MAX, 2));
+    for text in texts {
+        assert!(text.chars().count() < 2 * limits::SHOWN_CHARS_MAX, "{text:?}");
+        assert!(!text.contains(|c: char| c.is_control() || c == '\u{202e}'), "{text:?}");
     }
 }

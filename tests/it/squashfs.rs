@@ -45,7 +45,7 @@ fn every_kind_of_node_survives() {
     sample.node(0, b"long", Body::Symlink(vec![b'x'; limits::SQUASHFS_LINK_BYTES_MAX]));
     sample.file(0, b"empty", Body::Plain(Vec::new()));
     sample.file(0, b"\xff\xfe not utf-8 \\ \n", Body::Plain(b"x".to_vec()));
-    sample.file(0, &[b'n'; limits::SQUASHFS_NAME_BYTES_MAX], Body::Plain(b"y".to_vec()));
+    sample.file(0, &[b'n'; limits::NAME_BYTES_MAX], Body::Plain(b"y".to_vec()));
     let tmp = sample.directory(0, b"tmp", 0o1777);
     sample.nodes[tmp as usize].uid = 4_000_000_000;
     sample.nodes[tmp as usize].gid = 65_534;

@@ -444,3 +444,19 @@ fn small_files_are_fetched_whole_or_not_at_all() {
     assert!(missing.contains("404") && !missing.contains("SECRET"), "{missing}");
     assert!(fetch("/cut", 14).is_err());
 }
+
+#[test]
+fn an_image_of_an_earlier_run_is_not_waited_for() {
+    let image = image();
+    let registry = FakeRegistry::start(&image, |request, before| {
+        (before > 0 && request.path.contains("/manifests/"))
+            .then(|| Reply::new(503, "").header("retry-after", limits::REGISTRY_PATIENCE.as_secs().to_string()))
+    });
+    let mut puller = Puller::new("patience");
+    puller.settings.backoff.wait_max = limits::REGISTRY_PATIENCE;
+    puller.resolve(&registry.name()).unwrap();
+    // The server asks for as long a wait as there is patience, so the first refusal is the last.
+    assert!(puller.resolve(&registry.name()).unwrap_err().is_unreachable());
+    let asked = |requests: Vec<Request>| requests.iter().filter(|request| request.path.contains("/manifests/")).count();
+    assert_eq!(asked(registry.requests()), 2);
+}

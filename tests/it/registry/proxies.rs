@@ -71,8 +71,8 @@ fn no_proxy_and_this_machine_itself_go_directly() {
     assert_eq!(heads.lock().unwrap().len(), 0);
 }
 
-#[test]
-fn a_proxy_that_refuses_is_blamed_without_its_password() {
+/// A proxy that answers every CONNECT with one status.
+fn refusing_proxy(status: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://bob:hunter2@{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -80,11 +80,37 @@ fn a_proxy_that_refuses_is_blamed_without_its_password() {
             let mut client = client.unwrap();
             let head = BufReader::new(client.try_clone().unwrap()).lines();
             let _ = head.take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).count();
-            let _ = client.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n");
+            let _ = client.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").as_bytes());
         }
     });
-    let mut puller = Puller::new("proxy-refuses");
-    puller.settings.proxies.https = Some(address);
+    address
+}
+
+#[test]
+fn a_proxy_that_refuses_is_blamed_without_its_password() {
+    // 503 is what a proxy without a way out answers; 407 is the operator's to put right.
+    for (status, unreachable) in [("407 Proxy Authentication Required", false), ("503 Service Unavailable", true)] {
+        let mut puller = Puller::new("proxy-refuses");
+        puller.settings.proxies.https = Some(refusing_proxy(status));
+        let refused = puller.refusal("registry.invalid/it/img:it");
+        let blamed = refused.contains("the proxy for registry.invalid refused");
+        assert!(blamed && !refused.contains("hunter2"), "{refused}");
+        assert_eq!(puller.resolve("registry.invalid/it/img:it").unwrap_err().is_unreachable(), unreachable, "{status}");
+    }
+}
+
+#[test]
+fn a_proxy_that_is_not_there_is_not_taken_for_the_registry() {
+    let mut puller = Puller::new("proxy-down");
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    puller.settings.proxies.https = Some(format!("http://bob:hunter2@{closed}"));
     let refused = puller.refusal("registry.invalid/it/img:it");
-    assert!(refused.contains("the proxy for registry.invalid refused") && !refused.contains("hunter2"), "{refused}");
+    let words = format!(
+        "cannot reach registry.invalid through the proxy of HTTPS_PROXY: {closed} refuses the connection; is a server running"
+    );
+    assert!(refused.contains(&words) && !refused.contains("hunter2"), "{refused}");
+    assert!(puller.resolve("registry.invalid/it/img:it").unwrap_err().is_unreachable());
+    puller.settings.proxies.https = Some("http://proxy.invalid:3128".to_owned());
+    let refused = puller.refusal("registry.invalid/it/img:it");
+    assert!(refused.contains("the name proxy.invalid:3128 does not resolve"), "{refused}");
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use auroraboot::source::registry::recall;
 use auroraboot::source::{Compression, fetch, progress, pull, resolve};
 use auroraboot::units::Arch;
 
@@ -176,4 +177,27 @@ fn progress_is_told_to_the_end() {
     let lines = lines.lock().unwrap();
     assert!(lines.first().unwrap().starts_with("Downloading:"), "{lines:?}");
     assert!(lines.last().unwrap().starts_with("Downloaded 3.1 MB in 0:0"), "{lines:?}");
+}
+
+#[test]
+fn what_a_tag_was_is_recalled_for_its_architecture_and_only_when_the_registry_is_out_of_reach() {
+    let mut registry = RealRegistry::start("recall", Guard::default());
+    let (amd64, arm64) = (image("amd64"), Image::new("arm64", vec![Blob::new(TAR, tar("arm", b"64"))]));
+    let index = Image::index(&[("amd64", &amd64), ("arm64", &arm64)]);
+    registry.push(&index.layout(&registry.dir), "multi:v1");
+    let name = registry.name("multi:v1");
+    let puller = Puller::new("recall");
+    let recalled = |arch| recall(&puller.registry(&name), arch, &puller.cache());
+    assert!(recalled(Arch::Amd64).is_none());
+    let resolved = puller.resolve(&name).unwrap();
+    assert!(!puller.resolve(&registry.name("multi:v2")).unwrap_err().is_unreachable(), "the registry says no");
+
+    registry.stop();
+    assert!(puller.resolve(&name).unwrap_err().is_unreachable());
+    let (image, when) = recalled(Arch::Amd64).unwrap();
+    assert_eq!((image.digest, image.layers), (resolved.digest, resolved.layers));
+    assert!(when.elapsed().unwrap() < std::time::Duration::from_secs(600));
+    assert!(recalled(Arch::Arm64).is_none(), "it was never asked for");
+    std::fs::write(puller.cache().path(&image.digest), "damaged").unwrap();
+    assert!(recalled(Arch::Amd64).is_none(), "only what has its digest is gone on with");
 }

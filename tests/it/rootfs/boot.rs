@@ -114,6 +114,12 @@ fn the_errors_say_what_was_found() {
     assert!(text(&[directory("boot")]).contains("/boot is empty"));
     let listed = text(&[symlink("boot/vmlinuz", "/vmlinuz-5"), full("boot/grub.cfg")]);
     assert!(listed.contains("grub.cfg, vmlinuz → /vmlinuz-5 (which does not exist in the image)"), "{listed}");
+    let flawed = text(&[file("boot/Image", ""), directory("boot/kernel"), symlink("boot/vmlinuz", "vmlinuz")]);
+    let flaws = "Image (which is empty), kernel (which is a directory), vmlinuz → vmlinuz (which is a link to itself)";
+    assert!(flawed.contains(flaws), "{flawed}");
+    let long: Vec<_> = (10..40).map(|n| symlink(format!("boot/{n}{}", "\x1b".repeat(240)), "x".repeat(4000))).collect();
+    let cut = text(&long);
+    assert!(cut.len() < 4000 && cut.contains(" more") && !cut.contains('\x1b'), "{cut}");
     let many: Vec<_> = (10..40).map(|n| full(&format!("boot/x{n}"))).collect();
     assert!(text(&many).contains("x29 and 10 more"));
     let no_initrd = text(&[full("boot/vmlinuz-6.1"), full("boot/initrd-6.2")]);

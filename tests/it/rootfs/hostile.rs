@@ -170,3 +170,17 @@ fn reading_ends_when_told_to() {
     assert!(matches!(read_image(job), Err(ReadError::Cancelled)));
     assert!(data.0.is_empty());
 }
+
+#[test]
+fn long_and_hostile_names_do_not_fill_or_steer_the_terminal() {
+    let deep = "d/".repeat(5000) + "\x1b]0;owned\x07";
+    let deepest = "d/".repeat(2000);
+    for text in [
+        refused(&[file(deep.as_str(), "x")]),
+        refused(&[hard_link("fine2", deep.as_str())]),
+        refused(&[file(deepest.trim_end_matches('/'), "x"), hard_link("l", "\x1b[2J")]),
+        refused(&[directory(deepest.as_str()), hard_link("l", deepest.as_str())]),
+    ] {
+        assert!(text.len() < 1000 && !text.contains('\x1b'), "{text}");
+    }
+}

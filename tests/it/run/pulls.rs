@@ -44,3 +44,35 @@ fn what_is_cached_is_built_again_without_a_download() {
     assert_eq!(registry.requests().len(), requests, "{again:#?}");
     assert_eq!(std::fs::read_to_string(site.state().join("netboot/kernel")).unwrap(), kernel());
 }
+
+#[test]
+fn without_its_registry_a_tag_is_what_it_was_in_an_earlier_run() {
+    let site = Site::new("offline");
+    let image = image(&bootable());
+    let mut registry = within(&site.lan.server, || {
+        let registry = RealRegistry::start("run-offline", Guard::default());
+        registry.push(&image.layout(&site.dir), "it/img:1");
+        registry
+    });
+    let name = registry.name("it/img:1");
+    site.build(&name).succeeded();
+    let missing = site.build(&registry.name("it/img:2"));
+    assert!(missing.error().contains("is not in its registry"), "{missing:#?}");
+
+    registry.stop();
+    let mut run = site.serve(&name, &[]);
+    let warned = run.log.iter().find(|line| line.contains("the registry cannot be asked")).unwrap();
+    let words = format!(
+        "refuses the connection; is a server running on that port?): using {} that {name} was on 2",
+        image.top().digest()
+    );
+    assert!(warned.contains("Warning: ") && warned.contains(&words), "{warned}");
+    run.signal("INT");
+    run.wait_for("Stopped");
+    drop(run);
+
+    std::fs::remove_file(site.state().join("netboot/boot-set.json")).unwrap();
+    assert!(!site.build(&name).succeeded().reused(), "made again of the cached layers");
+    std::fs::remove_dir_all(site.state().join("blobs/tags")).unwrap();
+    assert!(site.build(&name).error().contains("refuses the connection"), "nothing is remembered");
+}
