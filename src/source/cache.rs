@@ -1,5 +1,7 @@
 //! Blobs by digest in `state_dir`, so that a second run downloads nothing.
 //!
+//! Beside them is what tags stood for, so that it needs no registry either while that is down.
+//!
 //! A blob has its final name only after its digest was verified and its bytes reached the disk. What a killed run left
 //! behind is `<hex>.part`.
 

@@ -68,6 +68,7 @@ fn no_proxy_and_this_machine_itself_go_directly() {
     puller.settings.proxies.none = "registry.invalid".to_owned();
     puller.pull_and_compare(&registry.name(), &image);
     assert!(puller.refusal("registry.invalid/it/img:it").contains("does not resolve"));
+    assert!(puller.resolve("registry.invalid/it/img:it").unwrap_err().is_unreachable());
     assert_eq!(heads.lock().unwrap().len(), 0);
 }
 
