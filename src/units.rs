@@ -31,11 +31,11 @@ impl FromStr for MacAddr {
     /// Accepts `:` or `-` between the pairs, or nothing, in either case.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bad = || BadMacAddr(text.to_owned());
-        let digits: String = text.chars().filter(|c| !matches!(c, ':' | '-')).collect();
-        let separators = text.len() - digits.len();
-        if !(separators == 0 || separators == 5) {
-            return Err(bad());
-        }
+        let digits = match text.split([':', '-']).collect::<Vec<_>>()[..] {
+            [digits] => digits.to_owned(),
+            ref pairs if pairs.len() == 6 && pairs.iter().all(|pair| pair.len() == 2) => pairs.concat(),
+            _ => return Err(bad()),
+        };
         let mut octets = [0; 6];
         parse_hex(digits.as_bytes(), &mut octets).ok_or_else(bad)?;
         Ok(Self(octets))
@@ -192,7 +192,15 @@ mod tests {
             assert_eq!(text.parse(), Ok(mac), "{text}");
         }
         assert_eq!(mac.to_string(), "52:54:00:e2:e0:01");
-        for text in ["", "52:54", "52:54:00:e2:e0:0g", "52:54:00:e2:e001", "é2:54:00:e2:e0:1", "+2:54:00:e2:e0:01"] {
+        for text in [
+            "",
+            "52:54",
+            "52:54:00:e2:e0:0g",
+            "52:54:00:e2:e001",
+            "é2:54:00:e2:e0:1",
+            "+2:54:00:e2:e0:01",
+            "5:2540:0:e2:e0:01",
+        ] {
             assert!(text.parse::<MacAddr>().is_err(), "{text}");
         }
     }

@@ -298,7 +298,7 @@ impl DhcpIo {
                     return Err(error);
                 }
             }
-            self.answering.teller.tell(Event::Trouble { what: what.into() });
+            self.answering.teller.tell(Event::News { what: what.into() });
         }
         Ok(())
     }

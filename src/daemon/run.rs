@@ -71,6 +71,13 @@ pub fn run(args: &Args) -> Result<String, RunError> {
     for line in summary(&config, image, &set, &servers) {
         log::info!("{line}");
     }
+    if memory_needed(&set) > COMMON_MEMORY_BYTES {
+        log::warn!(
+            "machines with less memory than {} will fail while they load the image",
+            ByteSize(memory_needed(&set))
+        );
+    }
+    log::info!("Ready: switch on machines that boot from the network; Ctrl-C ends");
     servers.run(&stop)?;
     log::info!("Stopped");
     Ok(String::new())
@@ -109,10 +116,6 @@ fn summary(config: &Config, image: &str, set: &BootSet, servers: &Servers) -> Ve
         let does = cloud.summary().map(|does| format!(": {does}")).unwrap_or_default();
         lines.push(format!("Cloud config {}{does}", cloud.name()));
     }
-    if memory_needed(set) > COMMON_MEMORY_BYTES {
-        lines.push("Warning: machines with less memory than that will fail while they load the image".to_owned());
-    }
-    lines.push("Ready: switch on machines that boot from the network; Ctrl-C ends".to_owned());
     lines
 }
 

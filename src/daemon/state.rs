@@ -14,6 +14,14 @@ pub enum StateError {
     #[error("state_dir {path} is not a directory; name another with --set state_dir=PATH")]
     NotADirectory { path: PathBuf },
     #[error(
+        "state_dir {path} holds other things than auroraboot's; name an empty or a new directory with --set state_dir=PATH"
+    )]
+    NotOurs { path: PathBuf },
+    #[error(
+        "state_dir {path} can be written by other users, who could swap what machines boot; chmod go-w it, or name another with --set state_dir=PATH"
+    )]
+    Writable { path: PathBuf },
+    #[error(
         "state_dir {path} belongs to user {owner}, not to this one ({user}): whoever owns it could swap what machines boot; \
          name another with --set state_dir=PATH"
     )]
@@ -34,32 +42,38 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Makes `path` if there is none (mode 0700), refuses one that somebody else owns, and takes its lock.
+    /// Takes `path` and its lock: makes it with mode 0700 if it is not there; takes one that is only when it is this user's, closed to
+    /// writers, and either empty or used by an earlier run. Its mode is never changed: it may be anybody's `/srv`.
     ///
     /// # Errors
     /// [`StateError`] says what to do in each case.
     pub fn open(path: &Path, user: u32) -> Result<Self, StateError> {
         let owned = || path.to_owned();
-        let builder = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        builder.map_err(|error| StateError::Make { path: owned(), error })?;
-        // Not followed through a link: /tmp/auroraboot may be a trap laid by another user of the host.
-        let metadata = fs::symlink_metadata(path).map_err(|error| StateError::Make { path: owned(), error })?;
+        let file = |error| StateError::File { path: owned(), error };
+        if fs::symlink_metadata(path).is_err() {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+            made.map_err(|error| StateError::Make { path: owned(), error })?;
+        }
+        check(path, &fs::symlink_metadata(path).map_err(file)?, user)?;
+        // What a link of this user's own leads to has to be this user's too.
+        let metadata = fs::metadata(path).map_err(file)?;
+        check(path, &metadata, user)?;
         if !metadata.is_dir() {
             return Err(StateError::NotADirectory { path: owned() });
         }
-        if metadata.uid() != user {
-            return Err(StateError::Foreign { path: owned(), owner: metadata.uid(), user });
+        if metadata.permissions().mode() & 0o022 != 0 {
+            return Err(StateError::Writable { path: owned() });
         }
-        let file = |error| StateError::File { path: owned(), error };
-        if metadata.permissions().mode() & 0o077 != 0 {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(file)?;
+        let mut entries = fs::read_dir(path).map_err(file)?;
+        if entries.next().is_some() && !path.join(LOCK).exists() {
+            return Err(StateError::NotOurs { path: owned() });
         }
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .mode(0o600)
-            .open(path.join("lock"))
+            .open(path.join(LOCK))
             .map_err(file)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: owned(), _lock: lock }),
@@ -101,6 +115,17 @@ impl StateDir {
     }
 }
 
+/// Whoever owns a directory, or a link on the way to it, decides what is in it: /tmp/auroraboot may be a trap laid by another user.
+fn check(path: &Path, metadata: &fs::Metadata, user: u32) -> Result<(), StateError> {
+    if metadata.uid() == user {
+        return Ok(());
+    }
+    Err(StateError::Foreign { path: path.to_owned(), owner: metadata.uid(), user })
+}
+
+/// Held while a run uses the directory; also tells that it is one of ours.
+const LOCK: &str = "lock";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,15 +159,32 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_another_user_and_a_link_are_refused() {
+    fn what_is_another_users_or_for_other_things_is_left_alone() {
         let path = scratch("foreign");
         fs::create_dir(&path).unwrap();
-        let other = owner_of(&path) + 1;
-        assert!(matches!(StateDir::open(&path, other), Err(StateError::Foreign { .. })));
-        let link = scratch("link");
+        let user = owner_of(&path);
+        assert!(matches!(StateDir::open(&path, user + 1), Err(StateError::Foreign { .. })));
+        fs::write(path.join("thesis.tex"), "").unwrap();
+        assert!(matches!(StateDir::open(&path, user), Err(StateError::NotOurs { .. })));
+        fs::remove_file(path.join("thesis.tex")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o1777)).unwrap();
+        assert!(matches!(StateDir::open(&path, user), Err(StateError::Writable { .. })));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o1777, "not ours to change");
+        fs::remove_dir(&path).unwrap();
+    }
+
+    #[test]
+    fn an_own_link_to_an_own_directory_is_followed() {
+        let (path, link) = (scratch("target"), scratch("link"));
         let _ = fs::remove_file(&link);
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(matches!(StateDir::open(&link, owner_of(&path)), Err(StateError::NotADirectory { .. })));
+        drop(StateDir::open(&link, owner_of(&path)).unwrap());
+        drop(StateDir::open(&path, owner_of(&path)).unwrap());
+        fs::remove_file(&link).unwrap();
+        fs::write(&link, "").unwrap();
+        assert!(matches!(StateDir::open(&link, owner_of(&link)), Err(StateError::NotADirectory { .. })));
         fs::remove_file(&link).unwrap();
         fs::remove_dir_all(&path).unwrap();
     }
@@ -151,6 +193,7 @@ mod tests {
     fn a_cut_secret_is_made_anew() {
         let path = scratch("cut");
         fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
         let state = StateDir::open(&path, owner_of(&path)).unwrap();
         fs::write(path.join("secret"), b"short").unwrap();
         assert_ne!(state.secret().unwrap(), [0; STATE_SECRET_BYTES]);

@@ -357,6 +357,16 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_asked_for_at_our_address_is_the_dhcp_servers_beside_us() {
+        let request = |address: &[u8; 4]| {
+            testing::Message::discover(7).kind(REQUEST).with(54, &SERVER.octets()).with(50, address)
+        };
+        assert_eq!(ignored(request(&[10, 77, 0, 165]), &ON_67), "addressed to another server");
+        let of_ours = request(&[0; 4]); // a ROM that repeats the yiaddr of our OFFER
+        assert!(matches!(ask(of_ours, &ON_67, Arch::Amd64), Decision::Ack(_)));
+    }
+
+    #[test]
     fn on_4011_every_firmware_gets_its_ack_where_it_asked_from() {
         for (arch, expected) in [(0, "T/undionly.kpxe"), (7, "T/snponly.efi")] {
             for server in [None, Some(SERVER.octets()), Some(DHCP_SERVER)] {

@@ -47,6 +47,8 @@ pub enum Flaw {
     OptionLength { code: u8, length: usize },
     #[error("hardware address of {0} bytes")]
     HardwareLength(u8),
+    #[error("the hardware address is no card's")]
+    HardwareAddress,
 }
 
 /// One option as it stands in the message; long values are split over several (RFC 3396).

@@ -148,6 +148,10 @@ fn hardware_address(packet: &Packet<'_>, link_source: Option<MacAddr>) -> Result
     let [a, b, c, d, e, f, ..] = packet.chaddr();
     let claimed = MacAddr([a, b, c, d, e, f]);
     match (packet.htype(), packet.hlen()) {
+        // No network card has a group address (IEEE 802 §8.2) or none at all.
+        (ETHERNET, 6) if claimed.0[0] & 1 == 1 || claimed.0 == [0; 6] => {
+            Err(Reason::Malformed(Malformed { at: 28, flaw: Flaw::HardwareAddress }))
+        }
         (ETHERNET, 6) => Ok(claimed),
         (ETHERNET, 7..=16) if packet.giaddr().is_unspecified() => Ok(link_source.unwrap_or(claimed)),
         (ETHERNET, 7..=16) => Ok(claimed),

@@ -31,6 +31,8 @@ pub enum Event {
     FileBroken { mac: MacAddr, piece: Piece, to: SocketAddr, sent: u64, size: u64, reason: Cow<'static, str> },
     /// An HTTP request or connection was refused.
     Refused { to: SocketAddr, reason: Cow<'static, str> },
+    /// Something the operator may want to know and need not mend: an interface is served again.
+    News { what: Cow<'static, str> },
     /// Something on our side of the wire: an interface that went away, no descriptors left.
     Trouble { what: Cow<'static, str> },
     /// This many events did not fit into the channel.

@@ -40,6 +40,8 @@ pub struct Journal {
 struct Machine {
     /// Its first OFFER of this boot, or whatever was seen first.
     since: Duration,
+    /// Where it asked from, once that has been told: the lines of its files name the address alone.
+    address: Option<IpAddr>,
     has: BTreeSet<Piece>,
 }
 
@@ -120,12 +122,18 @@ impl Journal {
                 self.tell(now, Level::Info, format!("TFTP: Sent {name:?} to {to}"));
             }
             Event::TftpFailed { name, to, reason } => {
-                let text = format!("TFTP: Sending {name:?} to {to} failed: {reason}");
+                let text = match &name[..] {
+                    "" => format!("TFTP: Ignoring a packet of {to}: {reason}"),
+                    name => format!("TFTP: Sending {name:?} to {to} failed: {reason}"),
+                };
                 self.complain(now, Verb::FailedTftp, Source::Address(to.ip()), &reason, Level::Info, text);
             }
             Event::ScriptSent { mac, to, by } => {
-                self.machine(now, mac);
                 self.tell(now, Level::Info, format!("{by}: Sending ipxe boot script to {to}"));
+                let address = Some(to.ip());
+                if std::mem::replace(&mut self.machine(now, mac).address, address) != address {
+                    self.tell(now, Level::Info, format!("{mac}: has the address {}", to.ip()));
+                }
             }
             Event::FileSent { mac, piece, to, .. } => {
                 self.tell(now, Level::Info, format!("HTTP: Sent file \"{}\" to {to}", piece.log_name()));
@@ -141,6 +149,7 @@ impl Journal {
                 let text = format!("HTTP: Refused a request of {to}: {reason}");
                 self.complain(now, Verb::RefusedHttp, Source::Address(to.ip()), &reason, Level::Info, text);
             }
+            Event::News { what } => self.tell(now, Level::Info, what.into_owned()),
             Event::Trouble { what } => {
                 self.complain(now, Verb::Trouble, Source::Unknown, &what, Level::Warn, what.to_string());
             }
@@ -179,7 +188,11 @@ impl Journal {
         let mut lines = Vec::new();
         self.repeats.retain(|complaint, repeats| {
             if repeats.count > 0 {
-                lines.push(format!("{complaint}, {} more times", repeats.count));
+                lines.push(format!(
+                    "{complaint}, {} more time{}",
+                    repeats.count,
+                    if repeats.count == 1 { "" } else { "s" }
+                ));
                 repeats.count = 0;
                 return true;
             }
@@ -223,7 +236,7 @@ impl Journal {
     }
 
     fn machine(&mut self, now: Duration, mac: MacAddr) -> &mut Machine {
-        self.machines.renew(now, mac, || Machine { since: now, has: BTreeSet::new() })
+        self.machines.renew(now, mac, || Machine { since: now, address: None, has: BTreeSet::new() })
     }
 
     /// An OFFER to a machine that has fetched something is the beginning of its next boot; before that it is one of the several
@@ -231,7 +244,7 @@ impl Journal {
     fn boot_begins(&mut self, now: Duration, mac: MacAddr) {
         let machine = self.machine(now, mac);
         if !machine.has.is_empty() {
-            *machine = Machine { since: now, has: BTreeSet::new() };
+            *machine = Machine { since: now, address: None, has: BTreeSet::new() };
         }
     }
 
@@ -318,6 +331,13 @@ mod tests {
         assert_eq!(lines(journal, 0, tftp), ["TFTP: Sent \"08:00:27:54:1a:d1/undionly.kpxe\" to 192.168.68.113:6489"]);
         assert_eq!(lines(journal, 6, offered(MAC)), ["DHCP: Offering to boot 08:00:27:54:1a:d1"]);
         let script = Event::ScriptSent { mac: MAC, to: client(45435), by: Protocol::Http };
+        assert_eq!(
+            lines(journal, 6, script.clone()),
+            [
+                "HTTP: Sending ipxe boot script to 192.168.68.113:45435",
+                "08:00:27:54:1a:d1: has the address 192.168.68.113"
+            ]
+        );
         assert_eq!(lines(journal, 6, script), ["HTTP: Sending ipxe boot script to 192.168.68.113:45435"]);
         assert_eq!(lines(journal, 7, sent(Piece::Kernel)), ["HTTP: Sent file \"kernel\" to 192.168.68.113:45435"]);
         assert_eq!(lines(journal, 8, sent(Piece::Initrd)), ["HTTP: Sent file \"initrd-0\" to 192.168.68.113:45435"]);

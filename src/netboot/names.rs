@@ -56,15 +56,14 @@ impl Names {
         equal_in_constant_time(token.as_bytes(), self.token(mac).as_bytes()).then_some(Name { mac, file })
     }
 
-    /// The name as it may be logged: the token gives way to the MAC address, `52:54:00:12:34:56/undionly.kpxe`.
-    ///
-    /// A name that is no machine's stays as it is: it holds no secret.
+    /// The name as it may be logged: every token in it gives way to its MAC address, `52:54:00:12:34:56/undionly.kpxe`.
     #[must_use]
     pub fn public_name(&self, path: &str) -> String {
-        match self.parse(path) {
-            Some(name) => format!("{}/{}", name.mac, name.file),
-            None => path.to_owned(),
-        }
+        let public = |part: &str| match self.parse(&format!("{part}/")) {
+            Some(name) => name.mac.to_string(),
+            None => part.to_owned(),
+        };
+        path.split('/').map(public).collect::<Vec<_>>().join("/")
     }
 
     /// `<token>/<file>`: what a machine asks for by TFTP.
@@ -154,6 +153,8 @@ mod tests {
             assert_eq!(names().parse(&path), Some(Name { mac: MAC, file: "kernel" }));
         }
         assert_eq!(names().public_name(&path), "52:54:00:12:34:56/kernel");
+        let twice = format!("/{path}/../{path}");
+        assert_eq!(names().public_name(&twice), "/52:54:00:12:34:56/kernel/../52:54:00:12:34:56/kernel");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM as something to wait for, instead of something that interrupts.
+//! SIGINT, SIGTERM and SIGHUP as something to wait for, instead of something that interrupts.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -8,17 +8,17 @@ use libc::c_int;
 
 use super::{cvt, cvt_len};
 
-/// The signals that ask the program to end.
-const TERMINATION: [c_int; 2] = [libc::SIGINT, libc::SIGTERM];
+/// The signals that ask the program to end: Ctrl-C, a service manager, the end of an ssh session.
+const TERMINATION: [c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 
-/// Delivers SIGINT and SIGTERM (signalfd(2)).
+/// Delivers the signals that ask the program to end (signalfd(2)).
 #[derive(Debug)]
 pub struct TerminationSignals {
     fd: OwnedFd,
 }
 
 impl TerminationSignals {
-    /// Blocks both signals in this thread and all it starts from now on: call it before any thread is started.
+    /// Blocks these signals in this thread and all it starts from now on: call it before any thread is started.
     ///
     /// # Errors
     /// When the process has no descriptor left.
@@ -28,7 +28,7 @@ impl TerminationSignals {
         // SAFETY: `set` is a live sigset_t throughout; no old mask is asked for.
         let fd = unsafe {
             libc::sigemptyset(&raw mut set);
-            for signal in TERMINATION {
+            for signal in TERMINATION.into_iter().filter(|signal| !is_ignored(*signal)) {
                 libc::sigaddset(&raw mut set, signal);
             }
             let errno = libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
@@ -88,6 +88,15 @@ impl TerminationSignals {
             libc::raise(signal);
         }
     }
+}
+
+/// Whether whoever started us wants this signal to do nothing, as `nohup` does with SIGHUP. A signalfd would deliver it all the same.
+fn is_ignored(signal: c_int) -> bool {
+    // SAFETY: all-zero bytes are a valid sigaction.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: nothing is set, and the pointer to fill is to a live sigaction.
+    let result = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    result == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
 impl AsRawFd for TerminationSignals {

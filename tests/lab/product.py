@@ -65,10 +65,7 @@ class Product:
         """Which of the lines that tell an operator how this machine is doing are not in the log."""
         address = "(?:" + "|".join(map(re.escape, addresses or ["no-address"])) + r"):\d+"
         # A UEFI iPXE asks for its script by the protocol it came by.
-        wanted = [
-            rf"DHCP: Offering to boot {mac}",
-            rf'HTTP: Sending ipxe boot script to {address}|TFTP: Sent "[^"]*autoexec.ipxe" to {address}',
-        ]
+        wanted = [rf"DHCP: Offering to boot {mac}", rf"(?:HTTP|TFTP): Sending ipxe boot script to {address}"]
         if tftp:
             wanted.append(rf'TFTP: Sent "[^"]*" to {address}')
         wanted += [rf'HTTP: Sent file "{name}" to {address}' for name in ("kernel", "initrd-0", "other-0", "other-1")]

@@ -2,7 +2,7 @@
 
 use super::*;
 use std::net::{TcpListener, UdpSocket};
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 
 const NOBODY: u32 = 65_534;
 
@@ -78,7 +78,10 @@ fn a_state_directory_that_is_none_is_refused() {
 
     symlink(site.dir.path(), &state).unwrap();
     let error = refused_at_once(&site, settings);
-    assert!(error.contains("is not a directory"), "{error}");
+    assert!(error.contains("holds other things than auroraboot's"), "{error}");
+    lchown(&state, Some(NOBODY), None).unwrap();
+    let error = refused_at_once(&site, settings);
+    assert!(error.contains("belongs to user 65534"), "a link that somebody else can turn: {error}");
     std::fs::remove_file(&state).unwrap();
 
     std::fs::create_dir(&state).unwrap();
