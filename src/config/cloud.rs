@@ -118,7 +118,11 @@ impl Location {
         let bytes = match self {
             Self::Stdin => inputs.read_stdin().map_err(|error| explain(&error)),
             Self::Path(path) => inputs.read_file(Path::new(path)).map_err(|error| explain(&error)),
-            Self::Url(url) => inputs.fetch_url(url, ca_file).map_err(|reason| printable(&reason)),
+            Self::Url(url) => inputs.fetch_url(url, ca_file).map_err(|reason| {
+                let reason = printable(&reason);
+                // It says once more which URL it was.
+                reason.strip_prefix(&format!("{self}: ")).map_or(reason.clone(), str::to_owned)
+            }),
         };
         let name = || self.to_string();
         let bytes = bytes.map_err(|reason| ConfigError::Read { what, name: name(), reason })?;
