@@ -19,6 +19,9 @@ pub const CONFIG_FILE_BYTES_MAX: usize = 1 << 20;
 /// Parts of a dotted `--set` key; the tree that is made of them is walked by recursion.
 pub const KEY_PARTS_MAX: usize = 32;
 
+/// Brackets within brackets of a configuration file or cloud config. Kairos' own need five; serde_yaml refuses 128.
+pub const YAML_NESTED_MAX: usize = 100;
+
 /// `[[ if ]]` within `[[ if ]]` of a template.
 pub const TEMPLATE_IFS_NESTED_MAX: usize = 32;
 

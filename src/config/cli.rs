@@ -7,6 +7,7 @@ use std::fmt;
 
 use lexopt::Arg;
 
+use super::keys::{self, Support};
 use super::mask::printable;
 use super::suggest::closest;
 
@@ -220,9 +221,14 @@ pub fn help() -> String {
             text.push('\n');
         }
     }
-    text.push_str("\nKeys of CONFIG and --set:\n");
-    for key in super::keys::supported() {
-        text.push_str(&format!("  {:28}{}\n", key.name, key.help));
+    for (heading, support) in [
+        ("Keys of CONFIG and --set", Support::Now),
+        ("Keys of later versions (read and checked, no effect yet)", Support::Later),
+    ] {
+        text.push_str(&format!("\n{heading}:\n"));
+        for key in keys::with(support) {
+            text.push_str(&format!("  {:28}{}\n", key.name, key.help));
+        }
     }
     text.push_str(
         "\nExamples:\n  \
@@ -312,9 +318,13 @@ mod tests {
         for flag in FLAGS {
             assert!(help.contains(flag.long) && help.contains(flag.placeholder), "{}", flag.long);
         }
-        for key in super::super::keys::supported() {
-            assert!(help.contains(&format!("  {} ", key.name)), "{}", key.name);
+        let (now, later) = help.split_once("Keys of later versions").unwrap();
+        for (part, support) in [(now, Support::Now), (later, Support::Later)] {
+            for key in keys::with(support) {
+                assert!(part.contains(&format!("\n  {} ", key.name)), "{}", key.name);
+            }
         }
+        assert!(!help.contains("docker://"), "it is refused yet");
         let example = help.find("Examples:").unwrap();
         assert!(help[..example].lines().all(|line| line.len() <= 100), "{help}");
     }

@@ -19,6 +19,9 @@ use crate::units::Digest;
 
 const WHAT: &str = "cloud config";
 
+/// What `-` is called.
+pub const STDIN: &str = "standard input";
+
 /// The cloud config as the machines get it.
 #[derive(Clone)]
 pub struct CloudConfig {
@@ -79,7 +82,7 @@ pub enum Location {
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stdin => f.write_str("standard input"),
+            Self::Stdin => f.write_str(STDIN),
             Self::Url(url) => f.write_str(&printable(url)),
             Self::Path(path) => f.write_str(&printable(path)),
         }
@@ -99,6 +102,7 @@ impl Location {
             Some((scheme, _)) if scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
                 Err(ConfigError::Scheme { what, name: printable(named) })
             }
+            _ if is_home(named) => Err(ConfigError::Tilde { place: format!("the {what} {}", printable(named)) }),
             _ => Ok(Self::Path(named.to_owned())),
         }
     }
@@ -114,7 +118,11 @@ impl Location {
         let bytes = match self {
             Self::Stdin => inputs.read_stdin().map_err(|error| explain(&error)),
             Self::Path(path) => inputs.read_file(Path::new(path)).map_err(|error| explain(&error)),
-            Self::Url(url) => inputs.fetch_url(url, ca_file).map_err(|reason| printable(&reason)),
+            Self::Url(url) => inputs.fetch_url(url, ca_file).map_err(|reason| {
+                let reason = printable(&reason);
+                // It says once more which URL it was.
+                reason.strip_prefix(&format!("{self}: ")).map_or(reason.clone(), str::to_owned)
+            }),
         };
         let name = || self.to_string();
         let bytes = bytes.map_err(|reason| ConfigError::Read { what, name: name(), reason })?;
@@ -126,6 +134,11 @@ impl Location {
         }
         Ok(bytes)
     }
+}
+
+/// Whether a shell would have put the home directory in the place of the `~`.
+pub fn is_home(path: &str) -> bool {
+    path == "~" || path.starts_with("~/")
 }
 
 fn explain(error: &io::Error) -> String {
@@ -162,7 +175,9 @@ pub fn load(
         unused.map(|key| Warning::Unused { key: key.clone() }).collect::<Vec<_>>()
     };
     let Some(source) = source(args, in_file, config, inputs)? else {
-        warnings.push(Warning::NoCloudConfig);
+        if !*config.disable_netboot {
+            warnings.push(Warning::NoCloudConfig);
+        }
         warnings.extend(unused(&BTreeSet::new()));
         return Ok(None);
     };

@@ -1,5 +1,6 @@
 //! Everything that can be wrong with a configuration, one line each.
 
+use super::cloud::STDIN;
 use super::origin::Origin;
 use super::template::TemplateError;
 use crate::units::ByteSize;
@@ -10,25 +11,27 @@ use crate::units::ByteSize;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     // Reading.
-    #[error("cannot read the {what} {name}: {reason}")]
+    #[error("cannot read the {what} {}: {reason}", on(.name))]
     Read { what: &'static str, name: String, reason: String },
-    #[error("the {what} {name} is empty")]
+    #[error("the {what} {} is empty", on(.name))]
     Empty { what: &'static str, name: String },
-    #[error("the cloud config {name} is empty once its template is rendered")]
+    #[error("the cloud config {} is empty once its template is rendered", on(.name))]
     EmptyRendered { name: String },
-    #[error("the {what} {name} is larger than {}", ByteSize(*.max as u64))]
+    #[error("the {what} {} is larger than {}", on(.name), ByteSize(*.max as u64))]
     TooBig { what: &'static str, name: String, max: usize },
     #[error("the {what} {name} has a scheme that cannot be fetched; use http:// or https://, or a path")]
     Scheme { what: &'static str, name: String },
     #[error("standard input cannot be both the configuration file and the cloud config")]
     StdinTwice,
+    #[error("{place}: `~` is not expanded here; write the full path")]
+    Tilde { place: String },
 
     // The file.
-    #[error("{name} is not YAML: {reason}")]
+    #[error("{name} cannot be read as YAML: {reason}")]
     NotYaml { name: String, reason: String },
     #[error("{name} is {found} and no configuration; it needs lines such as `container_image: …`")]
     NotKeys { name: String, found: &'static str },
-    #[error("{name} is a cloud config, not a configuration of auroraboot: pass it with --cloud-config {name}")]
+    #[error("{name} is a cloud config, not a configuration of auroraboot: pass it with --cloud-config {}", typed(.name))]
     IsCloudConfig { name: String },
     #[error("{origin}: unknown key {key}{}; data for the cloud config's template goes under values:", suggest(.suggestion))]
     UnknownKey { origin: Origin, key: String, suggestion: Option<&'static str> },
@@ -58,14 +61,13 @@ pub enum ConfigError {
     IsGroup { key: String, origin: Origin, members: String },
 
     // The whole.
-    #[error(
-        "nothing to boot: give --set container_image=IMAGE (or a release: repository, release_version, artifact_version \
-         and flavor)"
-    )]
+    #[error("nothing to boot: give --set container_image=IMAGE, or container_image in the configuration file")]
     NoSource,
-    #[error("the release is incomplete: set {missing} too (or container_image instead)")]
+    #[error(
+        "nothing to boot: the release lacks {missing}, and releases cannot be fetched yet; give --set container_image=IMAGE"
+    )]
     ReleaseIncomplete { missing: String },
-    #[error("{0}")]
+    #[error(transparent)]
     Template(#[from] TemplateError),
 }
 
@@ -73,10 +75,89 @@ fn suggest(suggestion: &Option<&'static str>) -> String {
     suggestion.map(|name| format!(", did you mean {name}?")).unwrap_or_default()
 }
 
+/// A name behind what it is the name of: the cloud config `c.yaml`, but the cloud config *on* standard input.
+fn on(name: &str) -> String {
+    if name == STDIN { format!("on {name}") } else { name.to_owned() }
+}
+
+/// A name as it is given on the command line.
+fn typed(name: &str) -> &str {
+    if name == STDIN { "-" } else { name }
+}
+
 /// Where the value stands, in the words the operator used: `aurora.yaml:3: key`, `--set key=value`.
-fn place(key: &str, value: &str, origin: &Origin) -> String {
+pub fn place(key: &str, value: &str, origin: &Origin) -> String {
     match origin {
         Origin::Set => format!("--set {key}={value}"),
         other => format!("{other}: {key}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::template::render;
+    use crate::units::chain;
+
+    /// One of each; a new variant does not compile before it is here.
+    fn all() -> Vec<ConfigError> {
+        use ConfigError as E;
+        let (name, key, typed) = (|| "name".to_owned(), || "a.key".to_owned(), || "typed".to_owned());
+        let (what, origin) = ("cloud config", Origin::Set);
+        let template = render(b"[[ .a ]]", &crate::config::Node::default(), &|_| name()).unwrap_err();
+        let all = vec![
+            E::Read { what, name: name(), reason: "reason".into() },
+            E::Empty { what, name: name() },
+            E::EmptyRendered { name: name() },
+            E::TooBig { what, name: name(), max: 1 },
+            E::Scheme { what, name: name() },
+            E::StdinTwice,
+            E::Tilde { place: name() },
+            E::NotYaml { name: name(), reason: "reason".into() },
+            E::NotKeys { name: name(), found: "a list" },
+            E::IsCloudConfig { name: name() },
+            E::UnknownKey { origin: origin.clone(), key: key(), suggestion: Some("other") },
+            E::SetWithoutValue { typed: typed() },
+            E::SetBadKey { key: key() },
+            E::SetTooDeep { key: key(), max: 1 },
+            E::SetSlip { key: key(), suggestion: "other" },
+            E::SetConflict { short: key(), long: name() },
+            E::SetCloudConfig,
+            E::SetValues { key: key() },
+            E::BadValue { key: "k", value: typed(), origin: origin.clone(), accepted: "a port" },
+            E::WrongShape { key: "k", origin: origin.clone(), found: "a list", accepted: "one value" },
+            E::IsGroup { key: key(), origin, members: name() },
+            E::NoSource,
+            E::ReleaseIncomplete { missing: name() },
+            E::Template(template),
+        ];
+        for error in &all {
+            match error {
+                E::Read { .. } | E::Empty { .. } | E::EmptyRendered { .. } | E::TooBig { .. } | E::Scheme { .. } => {}
+                E::StdinTwice | E::Tilde { .. } | E::NotYaml { .. } | E::NotKeys { .. } | E::IsCloudConfig { .. } => {}
+                E::UnknownKey { .. } | E::SetWithoutValue { .. } | E::SetBadKey { .. } | E::SetTooDeep { .. } => {}
+                E::SetSlip { .. } | E::SetConflict { .. } | E::SetCloudConfig | E::SetValues { .. } => {}
+                E::BadValue { .. } | E::WrongShape { .. } | E::IsGroup { .. } | E::NoSource => {}
+                E::ReleaseIncomplete { .. } | E::Template(_) => {}
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn no_error_repeats_its_source() {
+        for error in all() {
+            let line = chain(&error);
+            assert_eq!(line.matches(&error.to_string()).count(), 1, "{line}");
+            assert_eq!(line.lines().count(), 1, "{line}");
+        }
+    }
+
+    #[test]
+    fn standard_input_is_called_as_people_do() {
+        let empty = ConfigError::Empty { what: "cloud config", name: STDIN.into() };
+        assert_eq!(empty.to_string(), "the cloud config on standard input is empty");
+        let slip = ConfigError::IsCloudConfig { name: STDIN.into() }.to_string();
+        assert!(slip.ends_with("pass it with --cloud-config -"), "{slip}");
     }
 }

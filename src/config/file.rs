@@ -1,5 +1,7 @@
 //! The configuration file: YAML into settings, each with its line.
 
+use std::collections::BTreeMap;
+
 use super::error::ConfigError;
 use super::keys;
 use super::node::Node;
@@ -11,8 +13,15 @@ use super::yaml;
 pub struct File {
     /// Every known key that has a value, `cloud_config` included.
     pub settings: Vec<(&'static str, Setting<Node>)>,
-    /// The data under `values:`.
-    pub values: Option<Setting<Node>>,
+    pub values: Option<Values>,
+}
+
+/// The data under `values:`.
+#[derive(Debug)]
+pub struct Values {
+    pub node: Node,
+    /// Where each leaf stands, by its dotted path.
+    pub origins: BTreeMap<String, Origin>,
 }
 
 /// Reads a configuration file called `name`.
@@ -20,10 +29,8 @@ pub struct File {
 /// # Errors
 /// What is not YAML, is no group of keys, or has a key nobody knows.
 pub fn parse(bytes: &[u8], name: &str) -> Result<File, ConfigError> {
-    let node = yaml::parse(bytes).map_err(|error| ConfigError::NotYaml {
-        name: name.to_owned(),
-        reason: error.to_string().lines().collect::<Vec<_>>().join(" "),
-    })?;
+    let node = yaml::parse(bytes)
+        .map_err(|error| ConfigError::NotYaml { name: name.to_owned(), reason: error.to_string() })?;
     let text = String::from_utf8_lossy(bytes);
     let reader = Reader { name, lines: Lines::new(&text) };
     reader.document(node).map_err(|error| {
@@ -57,7 +64,7 @@ impl Reader<'_> {
             return match node {
                 Node::Null => Ok(()),
                 Node::Map(_) => {
-                    file.values = Some(Setting { value: node, origin });
+                    file.values = Some(self.values(node));
                     Ok(())
                 }
                 other => Err(ConfigError::WrongShape {
@@ -87,50 +94,64 @@ impl Reader<'_> {
     }
 }
 
+impl Reader<'_> {
+    fn values(&self, node: Node) -> Values {
+        let origin =
+            |path: &str| Origin::File { name: self.name.to_owned(), line: self.lines.of(&format!("values.{path}")) };
+        let origins = node.leaves().into_iter().map(|(path, _)| (path.clone(), origin(&path))).collect();
+        Values { node, origins }
+    }
+}
+
 /// A key of a hostile file is kept to one short line.
 fn printable(key: &str) -> String {
     let short: String = key.chars().take(60).collect();
     short.escape_debug().to_string()
 }
 
-/// Finds the line of a key. serde_yaml tells no positions, so this looks for the line that begins with the key:
-/// right for files written one key a line, and no line at all for the others.
+/// The line of each key. serde_yaml tells no positions, so this goes by the indentation of lines that look like `key:`:
+/// right for files written one key a line; what stands within a line or a list has the line of the nearest key around it.
 struct Lines<'a> {
-    lines: Vec<&'a str>,
+    /// By the line of the key around it (0: none) and the key itself, counted from 1; of two the first.
+    lines: BTreeMap<(usize, &'a str), usize>,
 }
 
 impl<'a> Lines<'a> {
     fn new(text: &'a str) -> Self {
-        Self { lines: text.trim_start_matches('\u{feff}').lines().collect() }
-    }
-
-    /// The line of a dotted key, counted from 1.
-    fn of(&self, key: &str) -> Option<usize> {
-        let top_indent = self.lines.iter().find(|line| begins_entry(line)).map(|line| indent(line))?;
-        let named = |line: &str, key: &str| {
-            let line = line.trim_start().trim_start_matches(['"', '\'']);
-            line.strip_prefix(key)
-                .is_some_and(|rest| rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':'))
-        };
-        let top = |key: &str| self.lines.iter().position(|line| indent(line) == top_indent && named(line, key));
-        if let Some(line) = top(key) {
-            return Some(line + 1);
+        let mut lines = BTreeMap::new();
+        let mut around: Vec<(usize, usize)> = Vec::new(); // indent and line of the keys this one stands below
+        for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+            let Some(key) = key_of(line) else { continue };
+            let indent = line.len() - line.trim_start().len();
+            while around.pop_if(|(above, _)| *above >= indent).is_some() {}
+            let above = around.last().map_or(0, |(_, line)| *line);
+            lines.entry((above, key)).or_insert(index + 1);
+            around.push((indent, index + 1));
         }
-        let (group, below) = key.split_once('.')?;
-        let start = top(group)?;
-        let inside = self.lines[start + 1..].iter().take_while(|line| !begins_entry(line) || indent(line) > top_indent);
-        let line = inside.clone().position(|line| named(line, below)).map_or(start, |at| start + 1 + at);
-        Some(line + 1)
+        Self { lines }
+    }
+
+    /// The line of a dotted key.
+    fn of(&self, key: &str) -> Option<usize> {
+        let (mut found, mut rest) = (None, key);
+        loop {
+            let above = found.unwrap_or(0);
+            // A dotted key may be written in one, too.
+            if let Some(line) = self.lines.get(&(above, rest)) {
+                return Some(*line);
+            }
+            let Some((first, below)) = rest.split_once('.') else { return found };
+            let Some(line) = self.lines.get(&(above, first)) else { return found };
+            (found, rest) = (Some(*line), below);
+        }
     }
 }
 
-fn indent(line: &str) -> usize {
-    line.len() - line.trim_start().len()
-}
-
-fn begins_entry(line: &str) -> bool {
-    let line = line.trim();
-    !(line.is_empty() || line.starts_with('#') || line.starts_with("---") || line.starts_with('%'))
+/// The key that a line begins with.
+fn key_of(line: &str) -> Option<&str> {
+    let (key, _) = line.trim_start().split_once(':')?;
+    let key = key.trim_end().trim_matches(['"', '\'']);
+    (!key.is_empty() && !key.starts_with(['#', '-', '%'])).then_some(key)
 }
 
 #[cfg(test)]
@@ -159,6 +180,12 @@ mod tests {
         assert_eq!(line_of("netboot.cmdline: a", "netboot.cmdline"), Some(1));
         assert_eq!(line_of("  flavor: a\n  model: b", "model"), Some(2));
         assert_eq!(line_of("{flavor: a, model: b}", "model"), None);
+
+        let yaml = "values:\n  flavor:\n    b: 1\n    c.d: 2\n  l:\n  - x: 3\n    a: 4\n  f: {g: 5}\nflavor:\n";
+        let values = parse(yaml.as_bytes(), "a.yaml").unwrap().values.unwrap();
+        let shown: Vec<String> = values.origins.iter().map(|(path, origin)| format!("{path} {origin}")).collect();
+        let wanted = ["f.g a.yaml:8", "flavor.b a.yaml:3", "flavor.c.d a.yaml:4", "l.0.a a.yaml:5", "l.0.x a.yaml:5"];
+        assert_eq!(shown, wanted);
     }
 
     #[test]
@@ -172,8 +199,9 @@ mod tests {
                 "#cloud-config\n\ninstall:\n  auto: true\n",
                 "a.yaml is a cloud config, not a configuration of auroraboot",
             ),
-            ("a: [", "a.yaml is not YAML: "),
-            ("\nflavor: x\nflavor: y\n", "a.yaml is not YAML: duplicate entry"),
+            ("a: [", "a.yaml cannot be read as YAML: "),
+            ("a: 1\n---\nb: 2\n", "a.yaml cannot be read as YAML: it has more than one document"),
+            ("\nflavor: x\nflavor: y\n", "a.yaml cannot be read as YAML: duplicate entry"),
             (
                 "flavor: x\n\ncontaner_image: y\n",
                 "a.yaml:3: unknown key contaner_image, did you mean container_image?; data",

@@ -8,37 +8,53 @@ use super::suggest::{closest, one_slip_away};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     pub name: &'static str,
-    /// One line for `--help`; empty for a key that is known but not supported.
+    /// One line for `--help`.
     pub help: &'static str,
+    pub support: Support,
+}
+
+/// What this version makes of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Support {
+    /// It is acted on.
+    Now,
+    /// It is read and checked, so that what is written today is right tomorrow, and has no effect yet.
+    Later,
+    /// It is known from AuroraBoot's own configuration files and accepted with a warning, so that a file made for it is
+    /// not refused.
+    Never,
 }
 
 impl Key {
-    /// Whether this version acts on the key. The others are known from AuroraBoot's own configuration files: they are
-    /// accepted with a warning, so that a file made for it is not refused.
+    /// Whether the key is read at all.
     #[must_use]
     pub const fn is_supported(&self) -> bool {
-        !self.help.is_empty()
+        !matches!(self.support, Support::Never)
     }
 }
 
 const fn key(name: &'static str, help: &'static str) -> Key {
-    Key { name, help }
+    Key { name, help, support: Support::Now }
+}
+
+const fn later(name: &'static str, help: &'static str) -> Key {
+    Key { name, help, support: Support::Later }
 }
 
 const fn not_supported(name: &'static str) -> Key {
-    Key { name, help: "" }
+    Key { name, help: "", support: Support::Never }
 }
 
 const KEYS: &[Key] = &[
-    key("container_image", "The image to boot: a registry's, docker://… of the local daemon"),
-    key("repository", "GitHub repository of the release to boot"),
-    key("release_version", "The release's version"),
-    key("artifact_version", "The artifact's version, k3s's included"),
-    key("flavor", "The release's flavor, such as opensuse-leap"),
-    key("flavor_release", "The flavor's own release, such as 15.6"),
-    key("variant", "The release's variant: core or standard"),
-    key("model", "The release's model, such as generic"),
-    key("platform", "The release's architecture"),
+    key("container_image", "The image to boot, by its name in a registry ([registry://]NAME[:TAG])"),
+    later("repository", "GitHub repository of the release to boot"),
+    later("release_version", "The release's version"),
+    later("artifact_version", "The artifact's version, k3s's included"),
+    later("flavor", "The release's flavor, such as opensuse-leap"),
+    later("flavor_release", "The flavor's own release, such as 15.6"),
+    later("variant", "The release's variant: core or standard"),
+    later("model", "The release's model, such as generic"),
+    later("platform", "The release's architecture"),
     key("arch", "Architecture to boot: amd64, arm64, riscv64 (default: this host's)"),
     key("cloud_config", "The cloud config, or its path, URL or - (file only)"),
     key("values", "Data for the cloud config's template (file only)"),
@@ -49,10 +65,10 @@ const KEYS: &[Key] = &[
     key("netboot.cmdline", "Kernel command line instead of the built one"),
     key("netboot.allow", "Only these machines boot: MAC addresses or prefixes"),
     key("netboot.deny", "These machines never boot: MAC addresses or prefixes"),
-    key("listen_addr", "Where ISOs are served (default :8080)"),
+    later("listen_addr", "Where ISOs are served (default :8080)"),
     key("disable_netboot", "Do not boot machines from the network"),
-    key("disable_http_server", "Do not serve ISOs"),
-    key("disable_iso", "Do not make an ISO"),
+    later("disable_http_server", "Do not serve ISOs"),
+    later("disable_iso", "Do not make an ISO"),
     key("allow-insecure-registries", "Allow http and unverified TLS to registries"),
     key("insecure", "The same, under its old name"),
     key("ca_file", "PEM file of certificate authorities to trust as well"),
@@ -83,9 +99,9 @@ const KEYS: &[Key] = &[
     not_supported("system.kvm"),
 ];
 
-/// The keys `--help` lists.
-pub fn supported() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().filter(|key| key.is_supported())
+/// The keys that this version makes so much of.
+pub fn with(support: Support) -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(move |key| key.support == support)
 }
 
 /// The key of exactly this name.

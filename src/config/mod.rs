@@ -130,8 +130,8 @@ pub struct Data {
     pub(crate) tree: Node,
     /// Keys that `--set` gave and that are no settings.
     pub(crate) from_set: BTreeSet<String>,
-    /// Where `values:` stands.
-    pub(crate) values_origin: Option<Origin>,
+    /// Where each value below `values:` stands.
+    pub(crate) from_file: BTreeMap<String, Origin>,
 }
 
 impl Config {
@@ -173,9 +173,9 @@ pub fn load(args: &Args, inputs: &mut dyn Inputs) -> Result<(Config, Vec<Warning
 
     let mut settings = Settings::default();
     let mut data = Data::default();
-    if let Some(Setting { value, origin }) = file.values {
-        data.tree = value;
-        data.values_origin = Some(origin);
+    if let Some(values) = file.values {
+        data.tree = values.node;
+        data.from_file = values.origins;
     }
     for (key, setting) in file.settings {
         if keys::find(key).is_some_and(|key| !key.is_supported()) {
@@ -184,6 +184,7 @@ pub fn load(args: &Args, inputs: &mut dyn Inputs) -> Result<(Config, Vec<Warning
             settings.set(key, setting);
         }
     }
+    settings.check()?;
     for (key, value) in assignments {
         data.tree.insert(key.split('.'), &value);
         match keys::find(&key) {

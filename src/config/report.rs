@@ -123,8 +123,9 @@ fn data(data: &Data) -> Vec<Row> {
                 _ => "-".to_owned(),
             };
             let from_set = data.from_set.contains(&path);
-            let origin = if from_set { Some(&Origin::Set) } else { data.values_origin.as_ref() };
-            Row { key: path, value, origin: origin.map(Origin::to_string) }
+            let origin = if from_set { Some(&Origin::Set) } else { data.from_file.get(&path) };
+            let origin = origin.map(Origin::to_string);
+            Row { key: path, value, origin }
         })
         .collect()
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::error::ConfigError;
+use super::cloud::is_home;
+use super::error::{ConfigError, place};
 use super::machines::{MacPrefix, MachineFilter};
 use super::mask::printable;
 use super::node::Node;
@@ -13,13 +14,23 @@ use super::{Config, Release};
 use crate::units::Arch;
 
 /// The strongest layer's value of each key; keys are taken out as they are read.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Settings(BTreeMap<&'static str, Setting<Node>>);
 
 impl Settings {
     /// Sets a key over what lower layers said.
     pub fn set(&mut self, key: &'static str, setting: Setting<Node>) {
         self.0.insert(key, setting);
+    }
+
+    /// Looks at every value, so that what a stronger layer hides is still right.
+    ///
+    /// # Errors
+    /// As [`Settings::resolve`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let mut settings = self.clone();
+        settings.cloud_config()?;
+        settings.resolve().map(drop)
     }
 
     /// The raw value of a key.
@@ -46,7 +57,7 @@ impl Settings {
             },
             arch: self
                 .parsed("arch", "an architecture: amd64, arm64 or riscv64", Arch::host(), |text| text.parse().ok())?,
-            state_dir: self.text("state_dir")?.map(|dir| PathBuf::from(dir.as_deref().unwrap_or("/tmp/auroraboot"))),
+            state_dir: self.path("state_dir")?.map(|dir| dir.unwrap_or_else(|| PathBuf::from("/tmp/auroraboot"))),
             interfaces: self.list("interfaces", "an interface's name, such as eth0", interface)?,
             netboot_listen_addr: self.parsed(
                 "netboot_listen_addr",
@@ -95,7 +106,11 @@ impl Settings {
 
     /// A file or directory.
     fn path(&mut self, key: &'static str) -> Result<Setting<Option<PathBuf>>, ConfigError> {
-        Ok(self.text(key)?.map(|text| text.map(PathBuf::from)))
+        let setting = self.text(key)?;
+        if let Some(path) = setting.value.as_deref().filter(|path| is_home(path)) {
+            return Err(ConfigError::Tilde { place: place(key, &printable(path), &setting.origin) });
+        }
+        Ok(setting.map(|text| text.map(PathBuf::from)))
     }
 
     fn parsed<T>(

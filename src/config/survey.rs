@@ -28,7 +28,7 @@ pub struct Survey {
 /// # Errors
 /// It is not YAML, or not a group of keys; in one line.
 pub fn survey(bytes: &[u8]) -> Result<Survey, String> {
-    let root = yaml::parse(bytes).map_err(|error| error.to_string().lines().collect::<Vec<_>>().join(" "))?;
+    let root = yaml::parse(bytes).map_err(|error| error.to_string())?;
     if !matches!(root, Node::Map(_) | Node::Null) {
         return Err(format!("it is {}, not a group of keys", root.kind()));
     }

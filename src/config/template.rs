@@ -41,8 +41,10 @@ pub enum Problem {
     Unclosed { opening: String },
     #[error("[[ {inner} ]] cannot be read: {reason}")]
     Syntax { inner: String, reason: String },
-    #[error("[[ .{path} ]]: {error}")]
-    Filter { path: String, error: FilterError },
+    #[error("[[ {expression} ]]: {error}")]
+    Filter { expression: String, error: FilterError },
+    #[error("[[ {0} … ]] is not supported; there are [[ .key | filter ]] and [[ if .key ]]")]
+    Block(&'static str),
     #[error("[[ {0} ]] without an [[ if ]]")]
     NoIf(&'static str),
     #[error("[[ if ]] without an [[ end ]]")]
@@ -72,7 +74,17 @@ pub struct Rendered {
 pub fn render(source: &[u8], data: &Node, place: &dyn Fn(usize) -> String) -> Result<Rendered, TemplateError> {
     let mut renderer = Renderer { data, out: Rendered::default(), ifs: Vec::new() };
     let mut at = 0;
-    let error = |offset: usize, problem| TemplateError { place: place(line_of(source, offset)), problem };
+    let error = |offset: usize, problem: Problem| {
+        // Within a `range` of the original everything is an error, and the least of its reasons is the one found.
+        let (offset, problem) = match problem {
+            Problem::NoIf(_) | Problem::Missing { .. } => match scan::block(&source[..offset]) {
+                Some((offset, word)) => (offset, Problem::Block(word)),
+                None => (offset, problem),
+            },
+            other => (offset, other),
+        };
+        TemplateError { place: place(line_of(source, offset)), problem }
+    };
     loop {
         let (piece, end) = scan::next(source, at).map_err(|(offset, problem)| error(offset, problem))?;
         match piece {
@@ -86,7 +98,7 @@ pub fn render(source: &[u8], data: &Node, place: &dyn Fn(usize) -> String) -> Re
     match renderer.ifs.last() {
         Some(open) => Err(error(open.offset, Problem::NoEnd)),
         None => {
-            let foreign = scan::foreign(source).map(|offset| place(line_of(source, offset)));
+            let foreign = scan::foreign(source).map(|(offset, _)| place(line_of(source, offset)));
             Ok(Rendered { foreign, ..renderer.out })
         }
     }
@@ -164,7 +176,7 @@ impl Renderer<'_> {
         for filter in &expression.filters {
             value = filter::apply(filter, value).map_err(|error| match error {
                 FilterError::NoInput => missing(),
-                error => Problem::Filter { path: path(), error },
+                error => Problem::Filter { expression: expression.shown(), error },
             })?;
             // `quote` doubles every quote and backslash, so a few in a row would grow without end.
             if matches!(&value, Some(Node::Text(text)) if text.len() > CLOUD_CONFIG_BYTES_MAX) {
@@ -312,18 +324,18 @@ mod tests {
             ("[[ .no ]]", "c.yaml:1: [[ .no ]] has no value; add --set no=VALUE"),
             ("[[ .nobody | upper ]]", "c.yaml:1: [[ .nobody ]] has no value; add --set nobody=VALUE"),
             ("[[ .kairos ]]", "c.yaml:1: [[ .kairos ]] is a group of keys; name one of its values, or add `| json`"),
-            ("[[ .list | upper ]]", "c.yaml:1: [[ .list ]]: `upper` takes text, not a list"),
+            ("[[ .list | upper ]]", "c.yaml:1: [[ .list | upper ]]: `upper` takes text, not a list"),
             ("a\n[[ .github.user ]\n]", "c.yaml:2: `[[ .github.user ]` is not closed on its line"),
             ("[[ .env -nt /x ]]", "c.yaml:1: [[ .env -nt /x ]] cannot be read: `-nt /x` behind the key"),
             ("[[ .a | ]]", "c.yaml:1: [[ .a | ]] cannot be read: a filter's name is missing behind `|`"),
             ("[[ .a. ]]", "c.yaml:1: [[ .a. ]] cannot be read: a part of the key is empty"),
             (
                 "[[ .github.user | uper ]]",
-                "c.yaml:1: [[ .github.user ]]: there is no filter `uper`; there are default, ",
+                "c.yaml:1: [[ .github.user | uper ]]: there is no filter `uper`; there are default, ",
             ),
-            ("[[ .a | default ]]", "c.yaml:1: [[ .a ]]: `default` needs a value, such as `default \"x\"`"),
-            ("[[ .github.user | upper 2 ]]", "c.yaml:1: [[ .github.user ]]: `upper` takes no value"),
-            ("[[ .github.user | indent x ]]", "c.yaml:1: [[ .github.user ]]: `indent` needs a number"),
+            ("[[ .a | default ]]", "c.yaml:1: [[ .a | default ]]: `default` needs a value, such as `default \"x\"`"),
+            ("[[ .github.user | upper 2 ]]", "c.yaml:1: [[ .github.user | upper 2 ]]: `upper` takes no value"),
+            ("[[ .github.user | indent x ]]", "c.yaml:1: [[ .github.user | indent x ]]: `indent` needs a number"),
             ("[[ .a | default \"x ]]", "c.yaml:1: `[[ .a | default \"x ]]` is not closed on its line"),
             (&format!("[[ .a {} ]]", "| trim".repeat(17)), "c.yaml:1: [[ .a | trim"),
             (
@@ -332,6 +344,12 @@ mod tests {
             ),
             ("[[ if .a ]]", "c.yaml:1: [[ if ]] without an [[ end ]]"),
             ("\n[[ end ]]", "c.yaml:2: [[ end ]] without an [[ if ]]"),
+            (
+                "a\n[[ range .list ]]\n- [[ .name ]]\n[[ end ]]",
+                "c.yaml:2: [[ range … ]] is not supported; there are [[ .key | filter ]] and [[ if .key ]]",
+            ),
+            ("[[with .list]]\n[[ end ]]", "c.yaml:1: [[ with … ]] is not supported"),
+            ("[[ end ]]\n[[ range .list ]]", "c.yaml:1: [[ end ]] without an [[ if ]]"),
             ("[[ else ]]", "c.yaml:1: [[ else ]] without an [[ if ]]"),
             ("[[ if .a ]][[ else ]]\n[[ else ]][[ end ]]", "c.yaml:2: a second [[ else ]] for one [[ if ]]"),
         ] {

@@ -1,12 +1,35 @@
 //! YAML into a [`Node`], every scalar kept as it was written.
 
+mod depth;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::{Mapping, Value};
 
+use self::depth::is_deeper_than;
 use super::node::Node;
+use crate::limits::YAML_NESTED_MAX;
+
+/// Why a text cannot be read; one line.
+#[derive(Debug, thiserror::Error)]
+pub enum YamlError {
+    #[error("it is nested deeper than {YAML_NESTED_MAX}")]
+    TooDeep,
+    #[error("it has more than one document")]
+    Documents,
+    /// The parser's, with line and column.
+    #[error("{0}")]
+    Syntax(String),
+}
+
+impl From<serde_yaml::Error> for YamlError {
+    fn from(error: serde_yaml::Error) -> Self {
+        Self::Syntax(error.to_string().lines().collect::<Vec<_>>().join(" "))
+    }
+}
 
 /// Reads one YAML document.
 ///
@@ -14,10 +37,17 @@ use super::node::Node;
 /// scalar's text, but it must be told where one is: so the document is read twice, first for its shape.
 ///
 /// # Errors
-/// The parser's, with line and column.
-pub fn parse(bytes: &[u8]) -> Result<Node, serde_yaml::Error> {
-    let shape: Value = serde_yaml::from_slice(bytes)?;
-    Shape(&shape).deserialize(serde_yaml::Deserializer::from_slice(bytes))
+/// [`YamlError`].
+pub fn parse(bytes: &[u8]) -> Result<Node, YamlError> {
+    if is_deeper_than(YAML_NESTED_MAX, bytes) {
+        return Err(YamlError::TooDeep);
+    }
+    let mut documents = serde_yaml::Deserializer::from_slice(bytes);
+    let shape = documents.next().map_or(Ok(Value::Null), Value::deserialize)?;
+    if documents.next().is_some() {
+        return Err(YamlError::Documents);
+    }
+    Ok(Shape(&shape).deserialize(serde_yaml::Deserializer::from_slice(bytes))?)
 }
 
 /// Reads a value whose shape is known, scalars as text.
@@ -141,6 +171,25 @@ mod tests {
         let yaml = "a: &x {b: 1.0}\nc: [*x, 2.0, !t 3.0]\nd: *x\n";
         let expected = [("a.b", "1.0"), ("c.0.b", "1.0"), ("c.1", "2.0"), ("c.2", "3.0"), ("d.b", "1.0")];
         assert_eq!(leaves(yaml), pairs(&expected));
+    }
+
+    #[test]
+    fn there_is_one_document_however_empty() {
+        for yaml in ["a: 1\n---\nb: 2", "---\n---\na: 1", "---\n# only a comment\n---\na: 1", "a: 1\n...\n---\nb: 2"] {
+            assert!(matches!(parse(yaml.as_bytes()), Err(YamlError::Documents)), "{yaml}");
+        }
+        for yaml in ["---\na: 1\n...\n", "%YAML 1.2\n---\na: 1\n", "# a\n---\na: 1\n# b\n"] {
+            assert_eq!(leaves(yaml), pairs(&[("a", "1")]), "{yaml}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded_before_it_takes_quadratic_time() {
+        let nested = |depth: usize| format!("x: {}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(parse(nested(YAML_NESTED_MAX).as_bytes()).is_ok());
+        assert!(matches!(parse(nested(YAML_NESTED_MAX + 1).as_bytes()), Err(YamlError::TooDeep)));
+        let maps = "x: ".to_owned() + &"{a: ".repeat(1 << 18);
+        assert!(matches!(parse(maps.as_bytes()), Err(YamlError::TooDeep)), "a minute, were it left to the parser");
     }
 
     #[test]

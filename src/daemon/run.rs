@@ -1,6 +1,7 @@
 //! One run of the program, from arguments to the last machine served.
 
-use crate::config::{self, Args, Config, ConfigError, Image, mask_urls};
+use crate::config::{self, Args, Config, ConfigError, mask_urls};
+use crate::daemon::check::{self, CheckError};
 use crate::daemon::fetch::{self, FetchError};
 use crate::daemon::inputs::HostInputs;
 use crate::daemon::serve::{self, ServeError, Servers};
@@ -20,13 +21,13 @@ pub enum RunError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
+    Check(#[from] CheckError),
+    #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
     Fetch(#[from] FetchError),
     #[error(transparent)]
     Serve(#[from] ServeError),
-    #[error("releases cannot be fetched yet; name a container image: --set container_image=IMAGE")]
-    Release,
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
 }
@@ -35,7 +36,7 @@ impl RunError {
     /// Whether the command line or the configuration is to blame, before anything was begun.
     #[must_use]
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::Config(_))
+        matches!(self, Self::Config(_) | Self::Check(_))
     }
 }
 
@@ -45,10 +46,10 @@ impl RunError {
 /// [`RunError`], for one line on stderr.
 pub fn run(args: &Args) -> Result<String, RunError> {
     let (config, warnings) = config::load(args, &mut HostInputs)?;
+    let image = check::check(&config)?;
     if args.dry_run {
         return Ok(config::report(&config, &warnings));
     }
-    let Image::Container(image) = config.image()? else { return Err(RunError::Release) };
     for warning in &warnings {
         log::warn!("{warning}");
     }

@@ -91,7 +91,8 @@ fn mistakes_are_one_line_on_stderr_and_code_2() {
         (&["--set", IMAGE, "--cloud-config", "/missing"], "cannot read the cloud config /missing: ".to_owned()),
         (&["--set", IMAGE, "--cloud-config", dir], format!("cannot read the cloud config {dir}: it is a directory")),
         (&["--set", IMAGE, "--cloud-config", &empty], format!("the cloud config {empty} is empty")),
-        (&["--set", IMAGE, "--cloud-config", "-"], "the cloud config standard input is empty".to_owned()),
+        (&["--set", IMAGE, "--cloud-config", "-"], "the cloud config on standard input is empty".to_owned()),
+        (&["--set", IMAGE, "--cloud-config=~/c"], "the cloud config ~/c: `~` is not expanded here".to_owned()),
         (
             &["--set", IMAGE, "--cloud-config", &template],
             format!("{template}:3: [[ .kairos.password ]] has no value; add --set kairos.password=VALUE"),
@@ -101,7 +102,49 @@ fn mistakes_are_one_line_on_stderr_and_code_2() {
         assert_eq!((code, out.as_str()), (Some(2), ""), "{words:?}: {err}");
         assert!(err.starts_with(&format!("auroraboot: {message}")), "{words:?}: {err}");
         assert_eq!(err.lines().count(), 1, "{err}");
+        assert_eq!(err.matches(&message).count(), 1, "nothing is said twice: {err}");
     }
+}
+
+#[test]
+fn a_dry_run_refuses_what_the_run_would_refuse_at_once() {
+    let scratch = Scratch::new("refused");
+    let garbage = scratch.file("garbage.pem", "no certificate");
+    let state = format!("state_dir={}", scratch.0.join("state").display());
+    let dir = scratch.0.to_str().unwrap();
+    let set = |key: &str, value: &str| format!("{key}={value}");
+    let release = "--set repository=a/b --set release_version=1 --set artifact_version=1 --set flavor=x";
+    for (set, message) in [
+        (set("container_image", "dir:/tmp"), "--set: container_image: \"dir:/tmp\": only images of registries"),
+        (set("container_image", "http://me:hunter2@h/x"), "--set: container_image: \"http://***@h/x\": only images of"),
+        (set("container_image", "UPPER/Case"), "--set: container_image: \"UPPER/Case\" is not a repository"),
+        (set("container_image", "foo@sha256:12"), "--set: container_image: \"sha256:12\" is not a digest"),
+        (
+            set("container_image", "docker://a/b"),
+            "--set: container_image: \"docker://a/b\" names an image of this host's",
+        ),
+        (set("netboot.cmdline", "a\tb"), "--set: netboot.cmdline contains '\\t'"),
+        (set("netboot.cmdline", &"x".repeat(2048)), "--set: netboot.cmdline makes a command line of "),
+        (set("ca_file", "/missing.pem"), "cannot read the certificates of ca_file /missing.pem: No such file"),
+        (set("ca_file", &garbage), &format!("{garbage} holds no PEM certificate")),
+        (set("loaders_dir", "/missing"), "--set: cannot read the loaders_dir /missing: No such file"),
+        (set("loaders_dir", dir), &format!("--set: the loaders_dir {dir} has none of the boot loaders")),
+        (set("state_dir", "~/x"), "--set state_dir=~/x: `~` is not expanded here; write the full path"),
+    ] {
+        for dry_run in [&["--dry-run"][..], &[]] {
+            let words = [&["--set", IMAGE, "--set", &state, "--set", &set], dry_run].concat();
+            let (code, out, err) = run(&words);
+            assert_eq!((code, out.as_str()), (Some(2), ""), "{words:?}: {err}");
+            assert!(err.starts_with(&format!("auroraboot: {message}")) && err.lines().count() == 1, "{set}: {err}");
+        }
+    }
+    for dry_run in [&["--dry-run"][..], &[]] {
+        let words: Vec<&str> = release.split(' ').chain(dry_run.iter().copied()).collect();
+        let (code, _, err) = run(&words);
+        assert_eq!(code, Some(2), "{err}");
+        assert!(err.starts_with("auroraboot: releases cannot be fetched yet; name a container image"), "{err}");
+    }
+    assert!(!scratch.0.join("state").exists(), "nothing was begun");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use auroraboot::config::{self, Args, Command, Config, Image, Inputs, Origin, Warning, cli};
 use auroraboot::limits::{CLOUD_CONFIG_BYTES_MAX, CLOUD_CONFIG_BYTES_WARN, CONFIG_FILE_BYTES_MAX};
+use auroraboot::units::chain;
 
 /// Files, URLs and standard input (`-`) of a test, and what was asked for.
 #[derive(Default)]
@@ -54,10 +55,10 @@ fn args(words: &[&str]) -> Args {
     }
 }
 
-/// Loads a command line, or gives the error's text, which is one line.
+/// Loads a command line, or gives the error with its causes, which is one line.
 fn load(words: &[&str], fake: &mut Fake) -> Result<(Config, Vec<Warning>), String> {
     config::load(&args(words), fake).map_err(|error| {
-        let text = error.to_string();
+        let text = chain(&error);
         assert_eq!(text.lines().count(), 1, "{text:?}");
         text
     })
@@ -306,6 +307,43 @@ fn bad_values_name_key_value_place_and_what_is_accepted() {
 }
 
 #[test]
+fn what_set_hides_is_still_checked() {
+    for (yaml, message) in [
+        ("container_image: [a]", "a.yaml:1: container_image is a list; it takes one value"),
+        ("netboot_http_port: x", "a.yaml:1: netboot_http_port: \"x\" is not a port"),
+    ] {
+        let words = ["a.yaml", "--set", IMAGE, "--set", "netboot_http_port=80"];
+        let found = error(&words, &[("a.yaml", yaml)]);
+        assert!(found.starts_with(message), "{found}");
+    }
+}
+
+#[test]
+fn a_home_directory_is_not_guessed() {
+    for (yaml, message) in [
+        ("state_dir: ~/x", "a.yaml:2: state_dir: `~` is not expanded here; write the full path"),
+        ("ca_file: ~/x", "a.yaml:2: ca_file: `~` is not expanded here; write the full path"),
+        ("loaders_dir: '~'", "a.yaml:2: loaders_dir: `~` is not expanded here; write the full path"),
+        ("cloud_config: ~/x", "the cloud config ~/x: `~` is not expanded here; write the full path"),
+    ] {
+        assert_eq!(error(&["a.yaml"], &[("a.yaml", &format!("container_image: a\n{yaml}\n"))]), message);
+    }
+    assert_eq!(config(&["--set", IMAGE, "--set", "state_dir=/~x"], &[]).state_dir.to_str(), Some("/~x"));
+}
+
+#[test]
+fn yaml_that_is_too_deep_or_two_is_told() {
+    let deep = format!("x: {}", "[".repeat(100_000));
+    let inputs = [("a.yaml", "container_image: a\n---\nflavor: b\n"), ("b.yaml", &deep), ("/c", &deep)];
+    assert_eq!(error(&["a.yaml"], &inputs), "a.yaml cannot be read as YAML: it has more than one document");
+    assert_eq!(error(&["b.yaml"], &inputs), "b.yaml cannot be read as YAML: it is nested deeper than 100");
+    let told = warnings(&["--set", IMAGE, "--cloud-config", "/c"], &inputs);
+    assert_eq!(told[1], "/c cannot be read as YAML, and hardly by the nodes: it is nested deeper than 100");
+    let stdin = [("-", "#cloud-config\ninstall: {}\n")];
+    assert!(error(&["-"], &stdin).ends_with("pass it with --cloud-config -"));
+}
+
+#[test]
 fn what_cannot_be_read_says_what_and_why() {
     let big_file = "x".repeat(CONFIG_FILE_BYTES_MAX + 1);
     let big_cloud = "x".repeat(CLOUD_CONFIG_BYTES_MAX + 1);
@@ -326,11 +364,8 @@ fn what_cannot_be_read_says_what_and_why() {
     let empty =
         error(&["-", "--cloud-config", "/if"], &[("-", "container_image: a"), ("/if", "[[ if .x ]]x[[ end ]]\n")]);
     assert_eq!(empty, "the cloud config /if is empty once its template is rendered");
-    assert_eq!(cloud("-"), "cannot read the cloud config standard input: standard input is closed");
-    assert_eq!(
-        cloud("https://me:pw@h/c?token=t"),
-        "cannot read the cloud config https://***@h/c?***: https://***@h/c?***: status 404"
-    );
+    assert_eq!(cloud("-"), "cannot read the cloud config on standard input: standard input is closed");
+    assert_eq!(cloud("https://me:pw@h/c?token=t"), "cannot read the cloud config https://***@h/c?***: status 404");
     assert!(cloud("ftp://h/c").starts_with("the cloud config ftp://h/c has a scheme that cannot be fetched"));
     assert_eq!(error(&["b.yaml"], &inputs), "cannot read the configuration file b.yaml: there is no such file");
     let no_file = |named: &str| error(&[named], &inputs).split_once(": ").unwrap().1.to_owned();
@@ -364,10 +399,12 @@ fn insecure_is_the_old_name_of_allow_insecure_registries() {
 #[test]
 fn there_is_something_to_boot() {
     assert!(error(&[], &[]).starts_with("nothing to boot: give --set container_image=IMAGE"));
+    assert!(!error(&[], &[]).contains("release"), "releases are not fetched yet");
     assert!(error(&["--set", "container_image="], &[]).starts_with("nothing to boot"));
     assert_eq!(
         error(&["--set", "flavor=x", "--set", "repository=y"], &[]),
-        "the release is incomplete: set release_version, artifact_version too (or container_image instead)"
+        "nothing to boot: the release lacks release_version, artifact_version, and releases cannot be fetched yet; \
+         give --set container_image=IMAGE"
     );
     let mut fake = Fake::with(&[("-", "x")]);
     assert!(load(&["--cloud-config", "-"], &mut fake).is_err());
@@ -411,6 +448,7 @@ fn each_warning() {
 
     let none = warnings(&["--set", IMAGE], &[]);
     assert_eq!(none, ["no cloud config is given: machines boot the image, and nothing is installed or configured"]);
+    assert_eq!(warnings(&["--set", IMAGE, "--set", "disable_netboot=true"], &[]), [""; 0], "no machine boots");
     let inputs = [("a.yaml", "container_image: a\ndisk:\n  efi: true\niso.data: /x\n"), ("/c", "#cloud-config\n")];
     let unsupported = warnings(&["a.yaml", "--cloud-config", "/c", "--set", "system.cores=2"], &inputs);
     assert_eq!(

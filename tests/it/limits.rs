@@ -19,6 +19,7 @@ const REACHED: &[(&str, &str)] = &[
     ("CLOUD_CONFIG_BYTES_WARN", "each_warning"),
     ("CONFIG_FILE_BYTES_MAX", "what_cannot_be_read_says_what_and_why"),
     ("KEY_PARTS_MAX", "a_key_has_a_bounded_number_of_parts"),
+    ("YAML_NESTED_MAX", "nesting_is_bounded_before_it_takes_quadratic_time"),
     ("TEMPLATE_IFS_NESTED_MAX", "nesting_and_growth_are_bounded"),
     ("TEMPLATE_FILTERS_MAX", "nesting_and_growth_are_bounded"),
     ("CONNECT_TIMEOUT", "a_server_that_never_shakes_hands_is_given_up_by_name"),

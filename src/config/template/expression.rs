@@ -16,9 +16,19 @@ pub enum Tag<'a> {
 /// `.a.b | filter …`.
 #[derive(Debug)]
 pub struct Expression<'a> {
+    /// As it was written.
+    text: &'a str,
     /// Without the leading dot.
     pub path: &'a str,
     pub filters: Vec<Filter<'a>>,
+}
+
+impl Expression<'_> {
+    /// For messages.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        shorten(self.text, 60)
+    }
 }
 
 /// `.a.b` or `not .a.b`.
@@ -71,6 +81,7 @@ fn condition(text: &str) -> Result<Condition<'_>, String> {
 }
 
 fn expression(text: &str) -> Result<Expression<'_>, String> {
+    let written = text;
     let (path, mut rest) = path(text)?;
     let mut filters = Vec::new();
     while !rest.is_empty() {
@@ -87,7 +98,7 @@ fn expression(text: &str) -> Result<Expression<'_>, String> {
         }
         rest = behind;
     }
-    Ok(Expression { path, filters })
+    Ok(Expression { text: written, path, filters })
 }
 
 /// `.a.b` and what stands behind it.

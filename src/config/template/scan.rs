@@ -59,18 +59,31 @@ fn line(text: &[u8]) -> &[u8] {
     text.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default()
 }
 
-/// Where the first thing stands that Go's templates understand and ours do not: `[[ range .x ]]`, `[[[ index .x "y" ]]]`.
-pub fn foreign(source: &[u8]) -> Option<usize> {
-    const WORDS: [&[u8]; 12] =
-        [b"range", b"with", b"index", b"eq", b"ne", b"and", b"or", b"not", b"len", b"printf", b"define", b"template"];
+/// The first thing that Go's templates understand and ours do not, and where: `[[ range .x ]]`, `[[[ index .x "y" ]]]`.
+pub fn foreign(source: &[u8]) -> Option<(usize, &'static str)> {
+    first_of(&FOREIGN, source)
+}
+
+/// The first of those that an `[[ end ]]` belongs to.
+pub fn block(source: &[u8]) -> Option<(usize, &'static str)> {
+    first_of(&FOREIGN[..BLOCKS], source)
+}
+
+/// How many of [`FOREIGN`] go on until an `[[ end ]]`.
+const BLOCKS: usize = 4;
+const FOREIGN: [&str; 13] =
+    ["range", "with", "define", "block", "index", "eq", "ne", "and", "or", "not", "len", "printf", "template"];
+
+fn first_of(words: &[&'static str], source: &[u8]) -> Option<(usize, &'static str)> {
     let mut from = 0;
     while let Some(opening) = find(source, b"[[", from) {
         from = opening + 1;
         let inside = skip_blanks(&source[opening + 2..]);
         // Only so far as the longest word and its blank reach, or `[[[[…` would make this quadratic.
-        let word = inside[..inside.len().min(9)].split(|byte| matches!(byte, b' ' | b'\t')).next().unwrap_or_default();
-        if word.len() < 9 && WORDS.contains(&word) && closing(line(inside)).is_some() {
-            return Some(opening);
+        let first = inside[..inside.len().min(9)].split(|byte| matches!(byte, b' ' | b'\t')).next().unwrap_or_default();
+        let known = words.iter().find(|word| first.len() < 9 && word.as_bytes() == first);
+        if let Some(word) = known.filter(|_| closing(line(inside)).is_some()) {
+            return Some((opening, word));
         }
     }
     None
