@@ -169,7 +169,7 @@ impl Running {
     }
 
     fn wait_for_trouble(&self, text: &str) {
-        self.wait_for(|event| matches!(event, Event::Trouble { what } if what.contains(text)));
+        self.wait_for(|event| matches!(event, Event::Trouble { what } | Event::News { what } if what.contains(text)));
     }
 }
 

@@ -42,6 +42,7 @@ fn what_the_script_names_is_served_and_the_journal_tells_the_story() {
     assert!(lines.iter().all(|line| line.level == Level::Info && !line.text.contains(&token)), "{lines:?}");
     let starts = [
         "HTTP: Sending ipxe boot script to 127.0.0.1:",
+        "52:54:00:12:34:56: has the address 127.0.0.1",
         "HTTP: Sent file \"kernel\" to 127.0.0.1:",
         "HTTP: Sent file \"initrd-0\" to 127.0.0.1:",
         "HTTP: Sent file \"other-0\" to 127.0.0.1:",
