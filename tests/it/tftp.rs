@@ -140,13 +140,10 @@ impl Client {
     }
 }
 
-fn have(program: &str) -> bool {
-    let found =
-        std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).exists()));
-    if !found {
-        eprintln!("skipped: {program} is not installed (see tests/packages)");
-    }
-    found
+fn needs(program: &str) {
+    let mut directories =
+        std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
+    assert!(directories.any(|dir| dir.join(program).exists()), "{program} is not installed: run tests/run");
 }
 
 /// Runs a client in a folder of its own and gives what it saved as `out`.
@@ -165,23 +162,20 @@ fn stock_clients_get_the_right_bytes() {
     let server = Server::start(&[("dir/big", &big), ("empty", &empty), ("even", &even)], 8);
     let (host, port) = ("127.0.0.1", server.address.port().to_string());
     for (name, bytes) in [("dir/big", &big), ("empty", &empty), ("even", &even)] {
-        if have("curl") {
-            let url = format!("tftp://{host}:{port}/{name}");
-            assert!(fetched_by("curl", &["-s", "-o", "out", &url], "curl")[..] == bytes[..], "curl {name}");
-            let large = ["-s", "--tftp-blksize", "8192", "-o", "out", &url];
-            assert!(fetched_by("curl", &large, "curl")[..] == bytes[..], "curl, large blocks, {name}");
+        needs("curl");
+        let url = format!("tftp://{host}:{port}/{name}");
+        assert!(fetched_by("curl", &["-s", "-o", "out", &url], "curl")[..] == bytes[..], "curl {name}");
+        let large = ["-s", "--tftp-blksize", "8192", "-o", "out", &url];
+        assert!(fetched_by("curl", &large, "curl")[..] == bytes[..], "curl, large blocks, {name}");
+        needs("atftp");
+        for option in ["blksize 1468", "windowsize 16", "tsize", "timeout 3"] {
+            let args = ["--option", option, "-g", "-r", name, "-l", "out", host, &port];
+            assert!(fetched_by("atftp", &args, "atftp")[..] == bytes[..], "atftp {option} {name}");
         }
-        if have("atftp") {
-            for option in ["blksize 1468", "windowsize 16", "tsize", "timeout 3"] {
-                let args = ["--option", option, "-g", "-r", name, "-l", "out", host, &port];
-                assert!(fetched_by("atftp", &args, "atftp")[..] == bytes[..], "atftp {option} {name}");
-            }
-        }
-        if have("tftp") {
-            for mode in ["binary", "netascii"] {
-                let args = ["-m", mode, host, &port, "-c", "get", name, "out"];
-                assert!(fetched_by("tftp", &args, "hpa")[..] == bytes[..], "tftp-hpa {mode} {name}");
-            }
+        needs("tftp");
+        for mode in ["binary", "netascii"] {
+            let args = ["-m", mode, host, &port, "-c", "get", name, "out"];
+            assert!(fetched_by("tftp", &args, "hpa")[..] == bytes[..], "tftp-hpa {mode} {name}");
         }
     }
 }
