@@ -33,13 +33,10 @@ impl Drop for Scratch {
 }
 
 /// umoci keeps owners, devices and attributes only for root.
-fn umoci_is_usable() -> bool {
+fn needs_umoci() {
     let root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
     let tools = ["umoci", "getfattr"].iter().all(|tool| Command::new(tool).arg("--version").output().is_ok());
-    if !(root && tools) {
-        eprintln!("skipped: needs umoci, getfattr and root");
-    }
-    root && tools
+    assert!(root && tools, "needs umoci, getfattr and root: run tests/run");
 }
 
 fn blobs(layers: &Layers) -> Vec<Vec<u8>> {
@@ -349,9 +346,7 @@ fn hard_cases() -> Vec<(&'static str, Layers)> {
 
 #[test]
 fn the_hard_cases_give_umocis_tree() {
-    if !umoci_is_usable() {
-        return;
-    }
+    needs_umoci();
     let scratch = Scratch::new("umoci-cases");
     let mut made = 0;
     let cases = hard_cases();
@@ -416,9 +411,7 @@ impl Dice {
 /// Random images, each repaired until umoci takes it: what it refuses we refuse too.
 #[test]
 fn random_images_give_umocis_tree() {
-    if !umoci_is_usable() {
-        return;
-    }
+    needs_umoci();
     let images = std::env::var("AURORABOOT_ORACLE_IMAGES").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
     let scratch = Scratch::new("umoci-random");
     for seed in 1..=images {
