@@ -11,12 +11,13 @@
 //!
 //! # Who may import whom
 //! ```text
-//! units limits loaders
-//!   ▲ dhcp tftp http squashfs rootfs config     cores and writers: no sockets, paths, clock or thread of their own*
-//!     ▲ netboot media                           what is served to whom; image → boot set
-//!       ▲ sys source                            the only unsafe; the only user of the network client
-//!         ▲ daemon                              sockets, threads, the clock
-//!           ▲ main
+//! units limits loaders storage
+//!   ▲ dhcp tftp http squashfs iso fat rootfs config   cores and writers: no sockets, paths, clock or thread of their own*
+//!     ▲ netboot media                                 what is served to whom; image → ISO
+//!       ▲ sys source                                  the only unsafe; the only user of the network client
+//!         ▲ flash web                                 USB sticks; the pages of port 8080
+//!           ▲ daemon                                  sockets, threads, the clock
+//!             ▲ main
 //! ```
 //! (*) `squashfs` owns its compression workers. `tests/it/tidy.rs` reads the tree and holds it to this table.
 //!
@@ -44,6 +45,7 @@ pub mod netboot;
 pub mod rootfs;
 pub mod source;
 pub mod squashfs;
+pub mod storage;
 pub mod sys;
 pub mod tftp;
 pub mod units;

@@ -3,10 +3,11 @@
 use std::io::{self, Read};
 
 use crate::rootfs::{self, DataRef, DataSink, NodeId, NodeKind};
-use crate::squashfs::{self, DataId, Device, Kind, Meta, NodeIndex, Output, Writer, Xattr, xattr_storable};
+use crate::squashfs::{self, DataId, Device, Kind, Meta, NodeIndex, Writer, Xattr, xattr_storable};
+use crate::storage::Storage;
 
 /// Stores files' data as it comes by.
-pub(super) struct Feed<F: Output> {
+pub(super) struct Feed<F: Storage> {
     writer: Writer<F>,
     data: StoredData,
 }
@@ -19,7 +20,7 @@ pub(super) struct StoredData {
     empty: DataId,
 }
 
-impl<F: Output + 'static> Feed<F> {
+impl<F: Storage + 'static> Feed<F> {
     pub(super) fn new(mut writer: Writer<F>) -> Result<Self, squashfs::Error> {
         let empty = writer.add_file(0, &mut io::empty())?;
         Ok(Self { writer, data: StoredData { ids: Vec::new(), empty } })
@@ -30,7 +31,7 @@ impl<F: Output + 'static> Feed<F> {
     }
 }
 
-impl<F: Output + 'static> DataSink for Feed<F> {
+impl<F: Storage + 'static> DataSink for Feed<F> {
     fn add(&mut self, size: u64, data: &mut dyn Read) -> io::Result<DataRef> {
         let index = u32::try_from(self.data.ids.len()).map_err(io::Error::other)?;
         let id = self.writer.add_file(size, data).map_err(io::Error::other)?;

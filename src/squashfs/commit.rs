@@ -3,8 +3,8 @@
 //! One thread. It follows the caller's [`Step`]s, so positions depend on that order alone.
 
 use super::Error;
-use super::output::Output;
 use super::pipeline::{Buffers, ContentHash, Done, KnownBlocks, Outcome, SizeWord, StoredBlock};
+use crate::storage::Storage;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ struct Pending {
     copy_from: Option<u64>,
 }
 
-pub(super) struct Committer<F: Output> {
+pub(super) struct Committer<F: Storage> {
     out: Arc<F>,
     wiring: Wiring,
     position: u64,
@@ -89,7 +89,7 @@ pub(super) struct Committer<F: Output> {
     placement: Placement,
 }
 
-impl<F: Output> Committer<F> {
+impl<F: Storage> Committer<F> {
     pub(super) fn new(out: Arc<F>, position: u64, wiring: Wiring) -> Committer<F> {
         Committer {
             out,

@@ -2,10 +2,10 @@
 
 use super::codec::Compressor;
 use super::commit::{Committer, Placement, Step, Wiring};
-use super::output::Output;
 use super::pipeline::{self, Buffers, ContentHash, Job, JobKind, KnownBlocks, content_hash};
 use super::{DataId, Error, Extent, Options};
 use crate::limits;
+use crate::storage::Storage;
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -64,7 +64,7 @@ impl Content {
     ///
     /// # Errors
     /// Options out of range, no threads left.
-    pub(super) fn start<F: Output + 'static>(out: Arc<F>, position: u64, options: &Options) -> Result<Content, Error> {
+    pub(super) fn start<F: Storage + 'static>(out: Arc<F>, position: u64, options: &Options) -> Result<Content, Error> {
         let workers = options.workers.get();
         let compressors = (0..workers).map(|_| Compressor::new(options.compression)).collect::<Result<Vec<_>, _>>()?;
         let (jobs, jobs_end) = channel();

@@ -8,13 +8,13 @@ use super::content::File;
 use super::directory::{Entry, ListingWriter};
 use super::inode::{self, Common, DirectoryBody, Encoder, FileBody, Type};
 use super::metadata::{IndexedTable, MetadataWriter};
-use super::output::Output;
 use super::plan::Plan;
 use super::superblock::{NO_TABLE, SUPERBLOCK_LEN, Superblock, compressor_options};
 use super::tree::{Kind, Meta, NodeIndex, Tree};
 use super::xattr::XattrTable;
 use super::{Counts, DataId, Error, Options};
 use crate::limits;
+use crate::storage::Storage;
 use std::collections::HashMap;
 
 /// Inode bytes that may wait in memory before they are written.
@@ -45,7 +45,7 @@ pub(super) fn content_start(options: &Options) -> u64 {
     SUPERBLOCK_LEN + compressor_options(options.compression).len() as u64
 }
 
-struct Tables<'a, T: Tree, F: Output> {
+struct Tables<'a, T: Tree, F: Storage> {
     out: &'a F,
     tree: &'a T,
     plan: Plan,
@@ -65,7 +65,7 @@ struct Tables<'a, T: Tree, F: Output> {
 }
 
 /// Writes everything after the content, the superblock last: an image that is not finished is none.
-pub(super) fn write<T: Tree, F: Output>(
+pub(super) fn write<T: Tree, F: Storage>(
     out: &F,
     options: &Options,
     tree: &T,
@@ -139,7 +139,7 @@ pub(super) fn write<T: Tree, F: Output>(
     Ok(Summary { size, counts: tables.counts, live: tables.live })
 }
 
-impl<T: Tree, F: Output> Tables<'_, T, F> {
+impl<T: Tree, F: Storage> Tables<'_, T, F> {
     /// Children before their directory, so that a listing knows where its inodes are.
     fn write_inodes_and_directories(&mut self) -> Result<(), Error> {
         let directories = std::mem::take(&mut self.plan.directories);

@@ -14,7 +14,6 @@ mod directory;
 mod finish;
 mod inode;
 mod metadata;
-mod output;
 mod pipeline;
 mod plan;
 mod reader;
@@ -29,7 +28,7 @@ use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-pub use output::Output;
+use crate::storage::Storage;
 pub use tree::{Device, Kind, Meta, NodeIndex, Tree, Xattr};
 pub use xattr::xattr_storable;
 
@@ -134,19 +133,19 @@ pub struct Counts {
 }
 
 /// A file system being written. Dropping it ends its threads and leaves the output unfinished.
-pub struct Writer<F: Output> {
+pub struct Writer<F: Storage> {
     out: Arc<F>,
     options: Options,
     content: Content,
 }
 
-impl<F: Output> std::fmt::Debug for Writer<F> {
+impl<F: Storage> std::fmt::Debug for Writer<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Writer").field("options", &self.options).finish_non_exhaustive()
     }
 }
 
-impl<F: Output + 'static> Writer<F> {
+impl<F: Storage + 'static> Writer<F> {
     /// Starts an image at offset 0 of `out` and its compression threads.
     ///
     /// # Errors
@@ -225,7 +224,7 @@ impl Finished {
     ///
     /// # Errors
     /// A failed read or write; damaged data.
-    pub fn copy_file<F: Output + ?Sized>(&self, out: &F, id: DataId, into: &mut dyn Write) -> Result<(), Error> {
+    pub fn copy_file<F: Storage + ?Sized>(&self, out: &F, id: DataId, into: &mut dyn Write) -> Result<(), Error> {
         let format = (self.options.compression, self.options.block_size);
         reader::copy_file(out, format, &self.stored, id, into)
     }

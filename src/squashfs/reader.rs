@@ -2,13 +2,13 @@
 
 use super::codec;
 use super::finish::Stored;
-use super::output::Output;
 use super::pipeline::{SizeWord, StoredBlock};
 use super::{Compression, DataId, Error};
+use crate::storage::Storage;
 use std::io::{self, Write};
 
 /// Streams one file into `into`; holds two blocks in memory.
-pub(super) fn copy_file<F: Output + ?Sized>(
+pub(super) fn copy_file<F: Storage + ?Sized>(
     out: &F,
     (compression, block_size): (Compression, u32),
     stored: &Stored,
@@ -39,14 +39,14 @@ pub(super) fn copy_file<F: Output + ?Sized>(
     Ok(())
 }
 
-struct Blocks<'a, F: Output + ?Sized> {
+struct Blocks<'a, F: Storage + ?Sized> {
     out: &'a F,
     compression: Compression,
     packed: Vec<u8>,
     block: Vec<u8>,
 }
 
-impl<F: Output + ?Sized> Blocks<'_, F> {
+impl<F: Storage + ?Sized> Blocks<'_, F> {
     fn read(&mut self, block: StoredBlock) -> Result<&[u8], Error> {
         if block.size == SizeWord::HOLE {
             self.block.fill(0);

@@ -6,7 +6,8 @@ mod judge;
 mod sample;
 
 use auroraboot::limits;
-use auroraboot::squashfs::{Compression, Device, Error, Extent, Options, Output, Writer};
+use auroraboot::squashfs::{Compression, Device, Error, Extent, Options, Writer};
+use auroraboot::storage::Storage;
 use judge::{judge, judge_mounted, listed_names};
 use sample::{Body, Random, Sample, TempDir, noise, options};
 use std::fs::File;
@@ -236,21 +237,21 @@ impl SmallDisk {
     }
 }
 
-impl Output for SmallDisk {
+impl Storage for SmallDisk {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         if offset + bytes.len() as u64 > self.room {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
         self.written.fetch_add(bytes.len() as u64, Ordering::SeqCst);
-        Output::write_all_at(&self.file, bytes, offset)
+        Storage::write_all_at(&self.file, bytes, offset)
     }
 
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        Output::read_exact_at(&self.file, bytes, offset)
+        Storage::read_exact_at(&self.file, bytes, offset)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        Output::set_len(&self.file, len)
+        Storage::set_len(&self.file, len)
     }
 }
 

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers from the ground up; a module imports only from layers below its own, or from itself.
-const LAYERS: [&[&str]; 6] = [
-    &["units", "limits", "loaders"],
-    &["dhcp", "tftp", "http", "squashfs", "rootfs", "config"],
+const LAYERS: [&[&str]; 7] = [
+    &["units", "limits", "loaders", "storage"],
+    &["dhcp", "tftp", "http", "squashfs", "iso", "fat", "rootfs", "config"],
     &["netboot", "media"],
     &["sys", "source"],
+    &["flash", "web"],
     &["daemon"],
     &["main"],
 ];
