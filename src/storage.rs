@@ -54,6 +54,13 @@ impl<T: Storage + ?Sized> Storage for Arc<T> {
     }
 }
 
+/// A run of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    pub offset: u64,
+    pub length: u64,
+}
+
 /// What begins at byte `base` of another storage: an image inside an image. It ends where the other one ends.
 #[derive(Debug, Clone)]
 pub struct Section<S> {

@@ -2,15 +2,9 @@
 //!
 //! Kernel, initrd and squashfs may be three files or three places in one ISO; who serves them sees no difference.
 
+use crate::storage::Extent;
 use std::fs::File;
 use std::sync::Arc;
-
-/// A run of bytes in the file behind a [`Blob`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Extent {
-    pub offset: u64,
-    pub length: u64,
-}
 
 /// The bytes of some extents of an open file, one after the other. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -2,11 +2,12 @@
 
 use auroraboot::daemon::http::{Http, HttpError, Options, Stopper};
 use auroraboot::http::exchange::Timeouts;
-use auroraboot::netboot::blob::{Blob, Extent};
+use auroraboot::netboot::blob::Blob;
 use auroraboot::netboot::cmdline::Cmdline;
 use auroraboot::netboot::event::{self, Event, Piece};
 use auroraboot::netboot::names::{Names, file};
 use auroraboot::netboot::served::{BootSet, Memory, Served};
+use auroraboot::storage::Extent;
 use auroraboot::units::{Arch, MacAddr};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Lines, Read, Write};
