@@ -221,14 +221,9 @@ pub fn help() -> String {
             text.push('\n');
         }
     }
-    for (heading, support) in [
-        ("Keys of CONFIG and --set", Support::Now),
-        ("Keys of later versions (read and checked, no effect yet)", Support::Later),
-    ] {
-        text.push_str(&format!("\n{heading}:\n"));
-        for key in keys::with(support) {
-            text.push_str(&format!("  {:28}{}\n", key.name, key.help));
-        }
+    text.push_str("\nKeys of CONFIG and --set:\n");
+    for key in keys::with(Support::Now) {
+        text.push_str(&format!("  {:28}{}\n", key.name, key.help));
     }
     text.push_str(
         "\nExamples:\n  \
@@ -318,11 +313,8 @@ mod tests {
         for flag in FLAGS {
             assert!(help.contains(flag.long) && help.contains(flag.placeholder), "{}", flag.long);
         }
-        let (now, later) = help.split_once("Keys of later versions").unwrap();
-        for (part, support) in [(now, Support::Now), (later, Support::Later)] {
-            for key in keys::with(support) {
-                assert!(part.contains(&format!("\n  {} ", key.name)), "{}", key.name);
-            }
+        for key in keys::with(Support::Now) {
+            assert!(help.contains(&format!("\n  {} ", key.name)), "{}", key.name);
         }
         assert!(!help.contains("docker://"), "it is refused yet");
         let example = help.find("Examples:").unwrap();

@@ -61,12 +61,17 @@ pub enum ConfigError {
     IsGroup { key: String, origin: Origin, members: String },
 
     // The whole.
-    #[error("nothing to boot: give --set container_image=IMAGE, or container_image in the configuration file")]
+    #[error(
+        "nothing to boot: give --set container_image=IMAGE, or iso_url=ISO, or a release by repository, release_version, \
+         artifact_version and flavor"
+    )]
     NoSource,
     #[error(
-        "nothing to boot: the release lacks {missing}, and releases cannot be fetched yet; give --set container_image=IMAGE"
+        "nothing to boot: the release lacks {missing}; give --set KEY=VALUE for each, or --set container_image=IMAGE"
     )]
     ReleaseIncomplete { missing: String },
+    #[error("nothing to do: disable_iso and disable_netboot are both set; leave one away")]
+    NothingToDo,
     #[error(transparent)]
     Template(#[from] TemplateError),
 }
@@ -129,6 +134,7 @@ mod tests {
             E::IsGroup { key: key(), origin, members: name() },
             E::NoSource,
             E::ReleaseIncomplete { missing: name() },
+            E::NothingToDo,
             E::Template(template),
         ];
         for error in &all {
@@ -138,7 +144,7 @@ mod tests {
                 E::UnknownKey { .. } | E::SetWithoutValue { .. } | E::SetBadKey { .. } | E::SetTooDeep { .. } => {}
                 E::SetSlip { .. } | E::SetConflict { .. } | E::SetCloudConfig | E::SetValues { .. } => {}
                 E::BadValue { .. } | E::WrongShape { .. } | E::IsGroup { .. } | E::NoSource => {}
-                E::ReleaseIncomplete { .. } | E::Template(_) => {}
+                E::ReleaseIncomplete { .. } | E::NothingToDo | E::Template(_) => {}
             }
         }
         all

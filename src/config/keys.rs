@@ -18,8 +18,6 @@ pub struct Key {
 pub enum Support {
     /// It is acted on.
     Now,
-    /// It is read and checked, so that what is written today is right tomorrow, and has no effect yet.
-    Later,
     /// It is known from AuroraBoot's own configuration files and accepted with a warning, so that a file made for it is
     /// not refused.
     Never,
@@ -37,24 +35,22 @@ const fn key(name: &'static str, help: &'static str) -> Key {
     Key { name, help, support: Support::Now }
 }
 
-const fn later(name: &'static str, help: &'static str) -> Key {
-    Key { name, help, support: Support::Later }
-}
-
 const fn not_supported(name: &'static str) -> Key {
     Key { name, help: "", support: Support::Never }
 }
 
 const KEYS: &[Key] = &[
     key("container_image", "The image to boot, by its name in a registry ([registry://]NAME[:TAG])"),
-    later("repository", "GitHub repository of the release to boot"),
-    later("release_version", "The release's version"),
-    later("artifact_version", "The artifact's version, k3s's included"),
-    later("flavor", "The release's flavor, such as opensuse-leap"),
-    later("flavor_release", "The flavor's own release, such as 15.6"),
-    later("variant", "The release's variant: core or standard"),
-    later("model", "The release's model, such as generic"),
-    later("platform", "The release's architecture"),
+    key("iso_url", "An ISO to boot instead: its path or URL"),
+    key("repository", "A GitHub release to boot instead: its repository, OWNER/NAME"),
+    key("release_version", "The release's version (its tag)"),
+    key("artifact_version", "The artifact's version, k3s's included"),
+    key("flavor", "The release's flavor, such as opensuse-leap"),
+    key("flavor_release", "The flavor's own release, such as 15.6"),
+    key("variant", "The release's variant: core or standard (default: by version)"),
+    key("model", "The release's model (default generic)"),
+    key("platform", "The release's architecture (default: arch if set, or amd64)"),
+    key("github_url", "GitHub Enterprise or a mirror (default https://github.com)"),
     key("arch", "Architecture to boot: amd64, arm64, riscv64 (default: this host's)"),
     key("cloud_config", "The cloud config, or its path, URL or - (file only)"),
     key("values", "Data for the cloud config's template (file only)"),
@@ -65,23 +61,23 @@ const KEYS: &[Key] = &[
     key("netboot.cmdline", "Kernel command line instead of the built one"),
     key("netboot.allow", "Only these machines boot: MAC addresses or prefixes"),
     key("netboot.deny", "These machines never boot: MAC addresses or prefixes"),
-    later("listen_addr", "Where ISOs are served (default :8080)"),
+    key("listen_addr", "Where ISOs are served (default :8080)"),
     key("disable_netboot", "Do not boot machines from the network"),
-    later("disable_http_server", "Do not serve ISOs"),
-    later("disable_iso", "Do not make an ISO"),
+    key("disable_http_server", "Do not serve ISOs"),
+    key("disable_iso", "Keep nothing for sticks: no iso folder, no port 8080"),
+    key("iso.override_name", "Name of the ISO without .iso (default kairos)"),
+    key("iso.include_date", "Put the date into the ISO's name"),
+    key("iso.overlay_iso", "Directory to lay over the files of the custom ISO"),
+    key("iso.data", "The same, under its old name"),
+    key("iso.overlay_rootfs", "Directory to lay over the image's root file system"),
+    key("iso.live_console", "Consoles of the ISO's menu (default console=ttyS0 console=tty1)"),
+    key("iso.extend-live-cmdline", "Kernel arguments to add to the ISO's menu"),
     key("allow-insecure-registries", "Allow http and unverified TLS to registries"),
     key("insecure", "The same, under its old name"),
     key("ca_file", "PEM file of certificate authorities to trust as well"),
     key("loaders_dir", "Directory of boot loaders instead of the embedded ones"),
     not_supported("no_default_cloud_config"),
-    not_supported("iso.data"),
     not_supported("iso.name"),
-    not_supported("iso.overlay_iso"),
-    not_supported("iso.overlay_rootfs"),
-    not_supported("iso.override_name"),
-    not_supported("iso.include_date"),
-    not_supported("iso.extend-live-cmdline"),
-    not_supported("iso.live_console"),
     not_supported("disk.efi"),
     not_supported("disk.bios"),
     not_supported("disk.raw"),

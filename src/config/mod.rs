@@ -73,6 +73,8 @@ pub trait Inputs {
 pub struct Config {
     /// The image as it was named, with its prefix. When set, the release is ignored; see [`Config::image`].
     pub container_image: Setting<Option<String>>,
+    /// Path or URL of an ISO.
+    pub iso_url: Setting<Option<String>>,
     pub release: Release,
     /// The architecture to take out of a multi-architecture image.
     pub arch: Setting<Arch>,
@@ -86,6 +88,7 @@ pub struct Config {
     pub netboot_cmdline: Setting<Option<String>>,
     /// `netboot.allow` and `netboot.deny`.
     pub machines: MachineFilter,
+    pub iso: Iso,
     /// Where ISOs are served.
     pub listen_addr: Setting<SocketAddr>,
     pub disable_netboot: Setting<bool>,
@@ -112,7 +115,25 @@ pub struct Release {
     pub flavor_release: Setting<Option<String>>,
     pub variant: Setting<Option<String>>,
     pub model: Setting<Option<String>>,
-    pub platform: Setting<Option<String>>,
+    pub platform: Setting<Option<Arch>>,
+    /// Base URL of GitHub, an Enterprise server or a mirror.
+    pub github_url: Setting<Option<String>>,
+}
+
+/// The keys that shape the ISO.
+#[derive(Debug, Clone)]
+pub struct Iso {
+    /// File name without `.iso`.
+    pub override_name: Setting<Option<String>>,
+    pub include_date: Setting<bool>,
+    /// A directory whose content goes into the custom ISO.
+    pub overlay_iso: Setting<Option<PathBuf>>,
+    /// A directory whose content goes over the image's root file system.
+    pub overlay_rootfs: Setting<Option<PathBuf>>,
+    /// `console=` arguments of the menu.
+    pub live_console: Setting<Option<String>>,
+    /// Kernel arguments added to the menu's entries.
+    pub extend_live_cmdline: Setting<Option<String>>,
 }
 
 /// What is booted.
@@ -120,6 +141,8 @@ pub struct Release {
 pub enum Image<'a> {
     /// A container image, as it was named.
     Container(&'a str),
+    /// An ISO: path or URL.
+    Iso(&'a str),
     /// A release; these four are always set, see [`Config::release`] for the others.
     Release { repository: &'a str, release_version: &'a str, artifact_version: &'a str, flavor: &'a str },
 }
@@ -135,13 +158,16 @@ pub struct Data {
 }
 
 impl Config {
-    /// What is booted: the container image when there is one, else the release.
+    /// What is booted: the container image when there is one, else the ISO, else the release.
     ///
     /// # Errors
     /// Neither is there, or a release with parts missing.
     pub fn image(&self) -> Result<Image<'_>, ConfigError> {
         if let Some(image) = self.container_image.as_deref() {
             return Ok(Image::Container(image));
+        }
+        if let Some(iso) = self.iso_url.as_deref() {
+            return Ok(Image::Iso(iso));
         }
         let release = &self.release;
         let parts = [
@@ -159,6 +185,20 @@ impl Config {
         }
         let missing: Vec<&str> = parts.iter().filter(|(_, part)| part.is_none()).map(|(name, _)| *name).collect();
         Err(ConfigError::ReleaseIncomplete { missing: missing.join(", ") })
+    }
+
+    /// The architecture of what is booted, as far as the configuration tells: releases are for amd64 unless told otherwise, whatever
+    /// this host is.
+    #[must_use]
+    pub fn boots_arch(&self) -> Arch {
+        match self.image() {
+            Ok(Image::Release { .. }) => match (*self.release.platform, &self.arch.origin) {
+                (Some(platform), _) => platform,
+                (None, Origin::Default) => Arch::Amd64,
+                (None, _) => *self.arch,
+            },
+            _ => *self.arch,
+        }
     }
 }
 
@@ -202,6 +242,9 @@ pub fn load(args: &Args, inputs: &mut dyn Inputs) -> Result<(Config, Vec<Warning
     let mut config = settings.resolve()?;
     config.data = data;
     config.image()?;
+    if *config.disable_iso && *config.disable_netboot {
+        return Err(ConfigError::NothingToDo);
+    }
     config.cloud_config = cloud::load(args, cloud_config, &config, inputs, &mut warnings)?;
     Ok((config, warnings))
 }

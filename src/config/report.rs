@@ -58,7 +58,13 @@ fn list<T: Display>(items: &[T], empty: &str) -> String {
 
 fn settings(config: &Config) -> Vec<Row> {
     let mut rows = vec![row("container_image", &config.container_image, optional)];
+    if config.iso_url.origin != Origin::Default {
+        let mut row = row("iso_url", &config.iso_url, optional);
+        ignored_unless(&mut row, matches!(config.image(), Ok(Image::Iso(_))), config);
+        rows.push(row);
+    }
     let release = &config.release;
+    let platform = release.platform.clone().map(|arch| arch.map(|arch| arch.to_string()));
     let parts = [
         ("repository", &release.repository),
         ("release_version", &release.release_version),
@@ -67,15 +73,13 @@ fn settings(config: &Config) -> Vec<Row> {
         ("flavor_release", &release.flavor_release),
         ("variant", &release.variant),
         ("model", &release.model),
-        ("platform", &release.platform),
+        ("platform", &platform),
+        ("github_url", &release.github_url),
     ];
-    // A container image takes over; what was set and has no effect is still worth a line.
     let boots_release = matches!(config.image(), Ok(Image::Release { .. }));
     for (key, part) in parts.into_iter().filter(|(_, part)| part.origin != Origin::Default) {
         let mut row = row(key, part, optional);
-        if !boots_release {
-            row.origin = row.origin.map(|origin| format!("{origin} (ignored: container_image takes over)"));
-        }
+        ignored_unless(&mut row, boots_release, config);
         rows.push(row);
     }
     rows.extend([
@@ -91,11 +95,28 @@ fn settings(config: &Config) -> Vec<Row> {
         row("disable_netboot", &config.disable_netboot, shown),
         row("disable_http_server", &config.disable_http_server, shown),
         row("disable_iso", &config.disable_iso, shown),
+    ]);
+    let iso = &config.iso;
+    rows.extend([
+        row("iso.override_name", &iso.override_name, optional),
+        row("iso.include_date", &iso.include_date, shown),
+        row("iso.overlay_iso", &iso.overlay_iso, optional),
+        row("iso.overlay_rootfs", &iso.overlay_rootfs, optional),
+        row("iso.live_console", &iso.live_console, optional),
+        row("iso.extend-live-cmdline", &iso.extend_live_cmdline, optional),
         row("allow-insecure-registries", &config.allow_insecure_registries, shown),
         row("ca_file", &config.ca_file, optional),
         row("loaders_dir", &config.loaders_dir, optional),
     ]);
     rows
+}
+
+/// What was set and has no effect is still worth a line.
+fn ignored_unless(row: &mut Row, used: bool, config: &Config) {
+    if !used {
+        let stronger = if config.container_image.is_some() { "container_image" } else { "iso_url" };
+        row.origin = row.origin.take().map(|origin| format!("{origin} (ignored: {stronger} takes over)"));
+    }
 }
 
 fn cloud(cloud_config: &CloudConfig) -> Vec<Row> {

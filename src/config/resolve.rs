@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::cloud::is_home;
+use super::cloud::{Location, is_home};
 use super::error::{ConfigError, place};
 use super::machines::{MacPrefix, MachineFilter};
 use super::mask::printable;
 use super::node::Node;
 use super::origin::{Origin, Setting};
-use super::{Config, Release};
+use super::{Config, Iso, Release};
 use crate::units::Arch;
 
 /// The strongest layer's value of each key; keys are taken out as they are read.
@@ -45,6 +45,7 @@ impl Settings {
     pub fn resolve(&mut self) -> Result<Config, ConfigError> {
         Ok(Config {
             container_image: self.text("container_image")?,
+            iso_url: self.file_or_url("iso_url")?,
             release: Release {
                 repository: self.text("repository")?,
                 release_version: self.text("release_version")?,
@@ -53,10 +54,10 @@ impl Settings {
                 flavor_release: self.text("flavor_release")?,
                 variant: self.text("variant")?,
                 model: self.text("model")?,
-                platform: self.text("platform")?,
+                platform: self.parsed("platform", ARCHITECTURE, None, |text| text.parse().ok().map(Some))?,
+                github_url: self.text("github_url")?,
             },
-            arch: self
-                .parsed("arch", "an architecture: amd64, arm64 or riscv64", Arch::host(), |text| text.parse().ok())?,
+            arch: self.parsed("arch", ARCHITECTURE, Arch::host(), |text| text.parse().ok())?,
             state_dir: self.path("state_dir")?.map(|dir| dir.unwrap_or_else(|| PathBuf::from("/tmp/auroraboot"))),
             interfaces: self.list("interfaces", "an interface's name, such as eth0", interface)?,
             netboot_listen_addr: self.parsed(
@@ -68,6 +69,14 @@ impl Settings {
             netboot_http_port: self.parsed("netboot_http_port", "a port, a number from 1 to 65535", 8090, port)?,
             netboot_cmdline: self.text("netboot.cmdline")?,
             machines: MachineFilter { allow: self.machines("netboot.allow")?, deny: self.machines("netboot.deny")? },
+            iso: Iso {
+                override_name: self.text("iso.override_name")?,
+                include_date: self.flag("iso.include_date")?,
+                overlay_iso: self.overlay_iso()?,
+                overlay_rootfs: self.path("iso.overlay_rootfs")?,
+                live_console: self.text("iso.live_console")?,
+                extend_live_cmdline: self.text("iso.extend-live-cmdline")?,
+            },
             listen_addr: self.parsed(
                 "listen_addr",
                 "an address and port, such as :8080 or 192.168.1.2:8080",
@@ -113,6 +122,29 @@ impl Settings {
         Ok(setting.map(|text| text.map(PathBuf::from)))
     }
 
+    /// A path or an http(s) URL.
+    fn file_or_url(&mut self, key: &'static str) -> Result<Setting<Option<String>>, ConfigError> {
+        let setting = self.text(key)?;
+        if let Some(text) = setting.value.as_deref() {
+            let place = || place(key, &printable(text), &setting.origin);
+            match Location::parse(text, key) {
+                Err(ConfigError::Tilde { .. }) => return Err(ConfigError::Tilde { place: place() }),
+                Err(_) | Ok(Location::Stdin) => {
+                    return Err(bad_value(key, text, setting.origin, "a path or an http(s) URL"));
+                }
+                Ok(_) => {}
+            }
+        }
+        Ok(setting)
+    }
+
+    /// One setting under two names, as [`Settings::insecure`].
+    fn overlay_iso(&mut self) -> Result<Setting<Option<PathBuf>>, ConfigError> {
+        let old = self.path("iso.data")?;
+        let new = self.path("iso.overlay_iso")?;
+        Ok(newer(old, new))
+    }
+
     fn parsed<T>(
         &mut self,
         key: &'static str,
@@ -139,8 +171,7 @@ impl Settings {
     fn insecure(&mut self) -> Result<Setting<bool>, ConfigError> {
         let old = self.flag("insecure")?;
         let new = self.flag("allow-insecure-registries")?;
-        let old_wins = new.origin == Origin::Default || (old.origin == Origin::Set && new.origin != Origin::Set);
-        Ok(if old_wins { old } else { new })
+        Ok(newer(old, new))
     }
 
     fn machines(&mut self, key: &'static str) -> Result<Setting<Vec<MacPrefix>>, ConfigError> {
@@ -187,6 +218,14 @@ impl Settings {
         Ok(Setting { value, origin })
     }
 }
+
+/// Of one setting under an old and a new name: the stronger layer's; within one layer the new name's.
+fn newer<T>(old: Setting<T>, new: Setting<T>) -> Setting<T> {
+    let old_wins = new.origin == Origin::Default || (old.origin == Origin::Set && new.origin != Origin::Set);
+    if old_wins { old } else { new }
+}
+
+const ARCHITECTURE: &str = "an architecture: amd64, arm64 or riscv64";
 
 fn bad_value(key: &'static str, value: &str, origin: Origin, accepted: &'static str) -> ConfigError {
     ConfigError::BadValue { key, value: printable(value), origin, accepted }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use auroraboot::config::{self, Args, Command, Config, Image, Inputs, Origin, Warning, cli};
 use auroraboot::limits::{CLOUD_CONFIG_BYTES_MAX, CLOUD_CONFIG_BYTES_WARN, CONFIG_FILE_BYTES_MAX};
-use auroraboot::units::chain;
+use auroraboot::units::{Arch, chain};
 
 /// Files, URLs and standard input (`-`) of a test, and what was asked for.
 #[derive(Default)]
@@ -399,16 +399,60 @@ fn insecure_is_the_old_name_of_allow_insecure_registries() {
 #[test]
 fn there_is_something_to_boot() {
     assert!(error(&[], &[]).starts_with("nothing to boot: give --set container_image=IMAGE"));
-    assert!(!error(&[], &[]).contains("release"), "releases are not fetched yet");
     assert!(error(&["--set", "container_image="], &[]).starts_with("nothing to boot"));
     assert_eq!(
         error(&["--set", "flavor=x", "--set", "repository=y"], &[]),
-        "nothing to boot: the release lacks release_version, artifact_version, and releases cannot be fetched yet; \
-         give --set container_image=IMAGE"
+        "nothing to boot: the release lacks release_version, artifact_version; give --set KEY=VALUE for each, \
+         or --set container_image=IMAGE"
     );
+    let both_off = ["--set", IMAGE, "--set", "disable_iso=true", "--set", "disable_netboot=true"];
+    assert_eq!(error(&both_off, &[]), "nothing to do: disable_iso and disable_netboot are both set; leave one away");
     let mut fake = Fake::with(&[("-", "x")]);
     assert!(load(&["--cloud-config", "-"], &mut fake).is_err());
     assert!(fake.asked.is_empty(), "the error does not wait for standard input");
+}
+
+#[test]
+fn an_image_outranks_an_iso_and_an_iso_a_release() {
+    let release = "repository=o/r release_version=v1 artifact_version=v1 flavor=debian";
+    let words = |more: &str| format!("{release} {more}").split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let load = |more: &str| {
+        let words: Vec<String> = words(more).into_iter().flat_map(|word| ["--set".to_owned(), word]).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let config = self::load(&words, &mut Fake::with(&[])).unwrap().0;
+        (format!("{:?}", config.image().unwrap()), config.boots_arch(), config::report(&config, &[]))
+    };
+    let (image, arch, _) = load("");
+    assert!(image.starts_with("Release") && arch == Arch::Amd64, "{image} {arch}");
+    assert_eq!(load("platform=arm64").1, Arch::Arm64);
+    assert_eq!(load("arch=arm64").1, Arch::Arm64);
+    let (image, _, text) = load("iso_url=/srv/kairos.iso");
+    assert_eq!(image, "Iso(\"/srv/kairos.iso\")");
+    assert!(text.contains("--set (ignored: iso_url takes over)"), "{text}");
+    let (image, _, text) = load(&format!("iso_url=https://host/kairos.iso {IMAGE}"));
+    assert!(image.starts_with("Container"), "{image}");
+    assert!(
+        text.contains("https://host/kairos.iso") && text.contains("(ignored: container_image takes over)"),
+        "{text}"
+    );
+    for bad in ["-", "ftp://host/kairos.iso"] {
+        let refused = format!("--set iso_url={bad}: {bad:?} is not a path or an http(s) URL");
+        assert_eq!(error(&["--set", &format!("iso_url={bad}")], &[]), refused);
+    }
+    assert!(error(&["--set", "iso_url=~/a.iso"], &[]).contains("`~` is not expanded"));
+}
+
+#[test]
+fn the_overlay_has_an_old_and_a_new_name() {
+    let overlay = |file: &str, set: &[&str]| {
+        let words = [&["a.yaml", "--set", IMAGE], set].concat();
+        let config = load(&words, &mut Fake::with(&[("a.yaml", file)])).unwrap().0;
+        config.iso.overlay_iso.value.map(|path| path.display().to_string())
+    };
+    assert_eq!(overlay("iso: {data: /old}", &[]).as_deref(), Some("/old"));
+    assert_eq!(overlay("iso: {data: /old, overlay_iso: /new}", &[]).as_deref(), Some("/new"));
+    assert_eq!(overlay("iso: {overlay_iso: /new}", &["--set", "iso.data=/set"]).as_deref(), Some("/set"));
+    assert_eq!(overlay("{}", &[]), None);
 }
 
 #[test]
@@ -449,13 +493,13 @@ fn each_warning() {
     let none = warnings(&["--set", IMAGE], &[]);
     assert_eq!(none, ["no cloud config is given: machines boot the image, and nothing is installed or configured"]);
     assert_eq!(warnings(&["--set", IMAGE, "--set", "disable_netboot=true"], &[]), [""; 0], "no machine boots");
-    let inputs = [("a.yaml", "container_image: a\ndisk:\n  efi: true\niso.data: /x\n"), ("/c", "#cloud-config\n")];
+    let inputs = [("a.yaml", "container_image: a\ndisk:\n  efi: true\niso.name: x\n"), ("/c", "#cloud-config\n")];
     let unsupported = warnings(&["a.yaml", "--cloud-config", "/c", "--set", "system.cores=2"], &inputs);
     assert_eq!(
         unsupported,
         [
             "a.yaml:3: disk.efi is a key of the original AuroraBoot that is not supported yet; it has no effect",
-            "a.yaml:4: iso.data is a key of the original AuroraBoot that is not supported yet; it has no effect",
+            "a.yaml:4: iso.name is a key of the original AuroraBoot that is not supported yet; it has no effect",
             "--set: system.cores is a key of the original AuroraBoot that is not supported yet; it has no effect",
         ]
     );
