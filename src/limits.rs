@@ -304,3 +304,17 @@ pub const LOG_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The secret behind the machines' tokens.
 pub const STATE_SECRET_BYTES: usize = 32;
+
+// ── iso ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Files, directories and links of one ISO; four trees of them are held in memory, one after the other.
+pub const ISO_ENTRIES_MAX: usize = 200_000;
+
+/// Directories of one ISO: a path table numbers them with 16 bits (ECMA-119 §9.4.4).
+pub const ISO_DIRECTORIES_MAX: usize = 65_535;
+
+/// What is read and written at once while a file is copied into an ISO.
+pub const ISO_BUFFER_BYTES: usize = 1 << 20;
+
+/// A boot image for the BIOS that is larger than this is none: GRUB's is below 256 KiB.
+pub const ISO_BOOT_IMAGE_BYTES_MAX: usize = 16 << 20;
