@@ -278,6 +278,11 @@ pub const COMPLAINTS_MAX: usize = 1024;
 /// More lines than this in one second are counted instead of written. A room of 100 machines that are switched on together makes 500.
 pub const LOG_LINES_PER_SECOND_MAX: u32 = 1000;
 
+// ── iso: partition tables, reader, remaster ──────────────────────────────────────────────────────────────────────
+
+/// Entries of a GUID partition table; every tool makes 128, xorriso 248 at most.
+pub const GPT_ENTRIES_MAX: u32 = 1024;
+
 // ── daemon ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Receive buffer of each packet socket: thousands of DISCOVERs, when a rack gets its power back while we look elsewhere.

@@ -1,0 +1,4 @@
+//! ISO 9660 images: written, read, patched.
+
+pub mod gpt;
+pub mod mbr;
