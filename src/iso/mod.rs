@@ -2,3 +2,7 @@
 
 pub mod gpt;
 pub mod mbr;
+pub mod read;
+
+/// Bytes of a logical block (ECMA-119 §6.2.2), and of a sector of a CD.
+pub const BLOCK: u64 = 2048;
