@@ -278,6 +278,29 @@ pub const COMPLAINTS_MAX: usize = 1024;
 /// More lines than this in one second are counted instead of written. A room of 100 machines that are switched on together makes 500.
 pub const LOG_LINES_PER_SECOND_MAX: u32 = 1000;
 
+// ── iso: partition tables, reader, remaster ──────────────────────────────────────────────────────────────────────
+
+/// Entries of a GUID partition table; every tool makes 128, xorriso 248 at most.
+pub const GPT_ENTRIES_MAX: u32 = 1024;
+
+/// Volume descriptors in one set; real images have up to five.
+pub const ISO_DESCRIPTORS_MAX: u64 = 64;
+
+/// One directory: a hundred thousand files with Rock Ridge.
+pub const ISO_DIRECTORY_BYTES_MAX: usize = 16 << 20;
+
+/// One continuation area of Rock Ridge entries; Linux stops at one block.
+pub const ISO_CONTINUATION_BYTES_MAX: u32 = 32 << 10;
+
+/// Directories and continuation areas read for one lookup, all together.
+pub const ISO_LOOKUP_BYTES_MAX: u64 = 256 << 20;
+
+/// Components of one path with those that symbolic links add.
+pub const ISO_PATH_STEPS_MAX: usize = 255;
+
+/// An El Torito boot catalog: entries of 32 bytes.
+pub const ISO_BOOT_CATALOG_BYTES_MAX: u64 = 2048;
+
 // ── daemon ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Receive buffer of each packet socket: thousands of DISCOVERs, when a rack gets its power back while we look elsewhere.

@@ -155,7 +155,8 @@ fn system_use(tree: &Tree, view: View, id: Id, place: Place<'_>, identifier_len:
 impl Directory {
     fn new(tree: &Tree, view: View, id: Id, parent: usize, identifier: Vec<u8>) -> Self {
         // Joliet has no symbolic links.
-        let is_shown = |child: &&Id| view.naming == Naming::Plain || !matches!(tree.node(**child).kind, Kind::Symlink(_));
+        let is_shown =
+            |child: &&Id| view.naming == Naming::Plain || !matches!(tree.node(**child).kind, Kind::Symlink(_));
         let ids: Vec<Id> = tree.children(id).iter().filter(is_shown).copied().collect();
         let named: Vec<(&[u8], bool)> =
             ids.iter().map(|child| (tree.node(*child).name.as_slice(), tree.node(*child).is_directory())).collect();

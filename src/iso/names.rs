@@ -33,7 +33,8 @@ impl Natural {
         let (stem, extension) = text.split_at(split.unwrap_or(text.len()));
         match naming {
             Naming::Plain => {
-                let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() as u16 } else { '_' as u16 };
+                let plain =
+                    |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() as u16 } else { '_' as u16 };
                 let dot = (!is_directory).then_some('.' as u16);
                 let extension = dot.into_iter().chain(extension.chars().skip(1).map(plain)).collect();
                 Self { stem: stem.chars().map(plain).collect(), extension, units_max: PLAIN_MAX }
@@ -133,8 +134,7 @@ mod tests {
     #[test]
     fn plain_names() {
         let names = plain(&["rootfs.squashfs", "kernel", "boot/", "grub.d/", "a.b.tar.gz", ".hidden", "grün"]);
-        let expected =
-            ["ROOTFS.SQUASHFS;1", "KERNEL.;1", "BOOT", "GRUB_D", "A_B_TAR.GZ;1", "_HIDDEN.;1", "GR_N.;1"];
+        let expected = ["ROOTFS.SQUASHFS;1", "KERNEL.;1", "BOOT", "GRUB_D", "A_B_TAR.GZ;1", "_HIDDEN.;1", "GR_N.;1"];
         assert_eq!(names, expected);
     }
 

@@ -77,7 +77,14 @@ mod tests {
     use super::*;
 
     fn record<'a>(identifier: &'a [u8], system_use: &'a [u8]) -> Record<'a> {
-        Record { location: 20, size: 2048, flags: DIRECTORY, time: [123, 11, 14, 22, 13, 20, 0], identifier, system_use }
+        Record {
+            location: 20,
+            size: 2048,
+            flags: DIRECTORY,
+            time: [123, 11, 14, 22, 13, 20, 0],
+            identifier,
+            system_use,
+        }
     }
 
     #[test]
@@ -85,7 +92,8 @@ mod tests {
         let mut bytes = Vec::new();
         record(SELF, b"").encode(&mut bytes);
         let expected = [
-            34, 0, 20, 0, 0, 0, 0, 0, 0, 20, 0, 8, 0, 0, 0, 0, 8, 0, 123, 11, 14, 22, 13, 20, 0, 2, 0, 0, 1, 0, 0, 1, 1, 0,
+            34, 0, 20, 0, 0, 0, 0, 0, 0, 20, 0, 8, 0, 0, 0, 0, 8, 0, 123, 11, 14, 22, 13, 20, 0, 2, 0, 0, 1, 0, 0, 1,
+            1, 0,
         ];
         assert_eq!(bytes, expected);
     }

@@ -232,14 +232,18 @@ mod tests {
         assert_eq!(system_use.area_lens().collect::<Vec<_>>(), [255 + 10]);
         let (inline, areas) = system_use.encode(&[(77, 100)]);
         let ce = &inline[62..];
-        assert_eq!((&ce[..4], &ce[4..8], &ce[12..16], &ce[20..24]), (&b"CE\x1c\x01"[..], &[77, 0, 0, 0][..], &[100, 0, 0, 0][..], &[9, 1, 0, 0][..]));
+        assert_eq!(
+            (&ce[..4], &ce[4..8], &ce[12..16], &ce[20..24]),
+            (&b"CE\x1c\x01"[..], &[77, 0, 0, 0][..], &[100, 0, 0, 0][..], &[9, 1, 0, 0][..])
+        );
         assert_eq!(areas[0][..5], *b"NM\xff\x01\x01");
         assert_eq!(areas[0][255..260], *b"NM\x0a\x01\x00");
     }
 
     #[test]
     fn the_longest_target_takes_several_areas_that_lead_to_each_other() {
-        let target = [b"/".to_vec(), vec![b'd'; 255], b"/../x/.".to_vec(), [b"/yyyy".as_slice(); 760].concat()].concat();
+        let target =
+            [b"/".to_vec(), vec![b'd'; 255], b"/../x/.".to_vec(), [b"/yyyy".as_slice(); 760].concat()].concat();
         let link = Attributes { target: Some(&target), mode: 0o120_777, ..FILE };
         let system_use = SystemUse::new(&entries(&link, Place::Child(b"l")), 4);
         let lens: Vec<usize> = system_use.area_lens().collect();

@@ -12,7 +12,7 @@ use super::mbr::{self, Mbr, SECTOR};
 use super::names::Naming;
 use super::tree::{Kind, Tree};
 use super::{BLOCK, DESCRIPTORS, Error, PARTITION_BASE};
-use crate::limits::{ISO_BUFFER_BYTES, ISO_BOOT_IMAGE_BYTES_MAX};
+use crate::limits::{ISO_BOOT_IMAGE_BYTES_MAX, ISO_BUFFER_BYTES};
 use crate::storage::{Extent, Storage};
 
 /// Where file data begins: behind the second set of descriptors. 128 KiB suit every block size of what is inside.
@@ -174,11 +174,17 @@ impl<'a, S: Storage> Writer<'a, S> {
     }
 
     /// MBR and both copies of the GPT; returns the size of the image.
-    fn write_partitions(&self, boot: &Boot<'_>, bios: Option<u32>, span: &Span, identity: &[u8; 32]) -> Result<u64, Error> {
+    fn write_partitions(
+        &self,
+        boot: &Boot<'_>,
+        bios: Option<u32>,
+        span: &Span,
+        identity: &[u8; 32],
+    ) -> Result<u64, Error> {
         // The backup copy of the table ends the image: 32 sectors of entries and the header.
         let size = (span.end + 33 * SECTOR).next_multiple_of(BLOCK);
         let sectors = size / SECTOR;
-        let guid = |index: u8| Guid::from_hash(&Sha256::new().chain_update(identity).chain_update([index]).finalize().into());
+        let guid = |index| derived_guid(identity, index);
         let first_lba = u64::from(PARTITION_BASE) * BLOCK / SECTOR;
         let mut table = Gpt::new(guid(0), sectors);
         let volume_sectors = span.volume_end / SECTOR - first_lba;
@@ -197,7 +203,8 @@ impl<'a, S: Storage> Writer<'a, S> {
             code[..len].copy_from_slice(&bios.mbr[..len]);
             eltorito::patch_mbr_code(&mut code, location);
         }
-        let mut entries = [mbr::Entry::protective(sectors), mbr::Entry::default(), mbr::Entry::default(), mbr::Entry::default()];
+        let mut entries =
+            [mbr::Entry::protective(sectors), mbr::Entry::default(), mbr::Entry::default(), mbr::Entry::default()];
         // Some BIOSes boot no disk without an active partition. An entry of type 0 is none to every reader of the table.
         entries[1] = mbr::Entry { status: 0x80, sectors: 1, ..mbr::Entry::default() };
         self.write(&Mbr { code, entries }.encode(), 0)?;
@@ -208,6 +215,16 @@ impl<'a, S: Storage> Writer<'a, S> {
     fn write(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {
         self.out.write_all_at(bytes, offset).map_err(Error::Write)
     }
+}
+
+/// A GUID that depends on the image alone: version 8, "custom" (RFC 9562 §5.8).
+fn derived_guid(identity: &[u8; 32], index: u8) -> Guid {
+    let hash = Sha256::new().chain_update(identity).chain_update([index]).finalize();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash[..16]);
+    bytes[7] = 0x80 | bytes[7] & 0x0f; // the third field is little-endian on disk
+    bytes[8] = 0x80 | bytes[8] & 0x3f;
+    Guid(bytes)
 }
 
 /// Where the volume ends, and where the last partition does; bytes.

@@ -109,6 +109,7 @@ const REACHED: &[(&str, &str)] = &[
     ("INTERFACE_SETTLE", "an_interface_that_goes_down_or_away_is_served_again_when_it_is_back"),
     ("STOP_PATIENCE", "a_registry_that_swallows_everything_does_not_hold_the_end_up"),
     ("LOG_PATIENCE", "a_stderr_that_nobody_reads_holds_nothing_up"),
+    ("GPT_ENTRIES_MAX", "a_hostile_header_with_right_checksums_is_refused"),
     ("STATE_SECRET_BYTES", "a_cut_secret_is_made_anew"),
 ];
 
