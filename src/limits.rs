@@ -93,6 +93,24 @@ pub const DOWNLOADS_AT_ONCE: usize = 4;
 /// The buffer of each download, and of hashing what is on disk already.
 pub const BLOB_BUFFER_BYTES: usize = 128 << 10;
 
+/// An ISO above this is refused: it is kept in memory by who boots it from the network.
+pub const ISO_BYTES_MAX: u64 = 64 << 30;
+
+/// What stands in a `.sha256` beside a file; a list of all artifacts of a release takes 20 kB.
+pub const CHECKSUM_BYTES_MAX: u64 = 64 << 10;
+
+/// What is noted of a file that was fetched: two addresses, two validators of a server.
+pub const FETCH_NOTE_BYTES_MAX: u64 = 64 << 10;
+
+/// An answer of GitHub's API; a release of Kairos with 700 artifacts takes 1 MB.
+pub const GITHUB_ANSWER_BYTES_MAX: u64 = 8 << 20;
+
+/// Pages of 100 entries that are read of a list; a release has at most 1000 assets.
+pub const GITHUB_PAGES_MAX: u32 = 10;
+
+/// Names in a message about one that does not exist.
+pub const NAMES_LISTED_MAX: usize = 10;
+
 /// How often a progress line is redrawn on a terminal.
 pub const PROGRESS_REDRAW: Duration = Duration::from_millis(200);
 
