@@ -49,3 +49,4 @@ pub mod storage;
 pub mod sys;
 pub mod tftp;
 pub mod units;
+pub mod web;
