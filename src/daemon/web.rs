@@ -47,11 +47,12 @@ impl fmt::Debug for Web {
 pub struct Door(Arc<Shared>);
 
 struct Shared {
-    /// Kept open: the socket is reached through it, because a socket's path has room for 107 bytes only.
-    directory: File,
-    socket: PathBuf,
     state: Mutex<State>,
     changed: Condvar,
+    socket: PathBuf,
+    /// Kept open: the socket is reached through it, because a socket's path has room for 107 bytes only. It stands below the server in
+    /// `state`, which reaches for its socket once more when it is dropped.
+    directory: File,
 }
 
 impl fmt::Debug for Shared {
@@ -79,7 +80,7 @@ impl Web {
         fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(failed)?;
         let opened = File::open(directory).map_err(failed)?;
         let socket = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", opened.as_raw_fd()));
-        let shared = Shared { directory: opened, socket, state: Mutex::default(), changed: Condvar::new() };
+        let shared = Shared { state: Mutex::default(), changed: Condvar::new(), socket, directory: opened };
         let door = Door(Arc::new(shared));
         door.open().map_err(|source| WebError::Listen { path: directory.to_owned(), source })?;
         Ok(Self { door, handler, events })
@@ -147,9 +148,9 @@ impl Door {
     /// # Errors
     /// When there are too few descriptors for both sides of it, or nobody answers.
     pub fn connect(&self) -> io::Result<mio::net::UnixStream> {
-        let _spare: Vec<File> =
+        let spare: Vec<File> =
             (0..DESCRIPTORS_PER_CONNECTION).map(|_| self.0.directory.try_clone()).collect::<Result<_, _>>()?;
-        drop(_spare);
+        drop(spare);
         mio::net::UnixStream::connect(&self.0.socket)
     }
 

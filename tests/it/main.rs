@@ -15,3 +15,4 @@ mod run;
 mod squashfs;
 mod tftp;
 mod tidy;
+mod web;
