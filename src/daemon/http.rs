@@ -15,6 +15,7 @@ use crate::limits;
 use crate::netboot::event::{Event, Teller};
 use crate::netboot::served::Served;
 use crate::sys::port_holder::{Transport, port_holder};
+use crate::sys::tcp::listen_on_all;
 use crate::web::listing::Shelf;
 use connection::{Connection, Context, Site, Turn};
 use mio::net::TcpListener;
@@ -23,7 +24,7 @@ use pages::{Outcome, Pages};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -157,7 +158,13 @@ impl Http {
     }
 
     fn listen(&mut self, site: Site, address: SocketAddr, settings: &'static str) -> Result<(), HttpError> {
-        let mut listener = TcpListener::bind(address).map_err(|source| match source.kind() {
+        let every_address = address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED);
+        let listener = if every_address {
+            listen_on_all(address.port()).map(TcpListener::from_std)
+        } else {
+            TcpListener::bind(address)
+        };
+        let mut listener = listener.map_err(|source| match source.kind() {
             io::ErrorKind::AddrInUse => {
                 HttpError::PortTaken { address, holder: port_holder(Transport::Tcp, address.port()), settings }
             }

@@ -7,6 +7,7 @@
 use crate::limits;
 use crate::netboot::event::{Event, Teller};
 use crate::units::chain;
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
@@ -103,35 +104,37 @@ impl Web {
     }
 
     /// Answers until the server ends; tells why it did.
-    fn serve(&self, server: &tiny_http::Server) -> String {
+    fn serve(&mut self, server: &tiny_http::Server) -> String {
         loop {
-            match server.recv() {
-                Ok(request) => {
-                    // A page that cannot be made is no reason to make no others; tiny_http answers 500 for it.
-                    if catch_unwind(AssertUnwindSafe(|| (self.handler)(request))).is_err() {
-                        self.events.clone().tell(Event::Trouble { what: "a page could not be made".into() });
-                    }
-                }
+            let request = match server.recv() {
+                Ok(request) => request,
                 Err(error) => return chain(&error),
+            };
+            // A page that cannot be made is no reason to make no others; tiny_http answers 500 for it.
+            if catch_unwind(AssertUnwindSafe(|| (self.handler)(request))).is_err() {
+                self.tell("a page could not be made, by a fault of this program; please report what stands above");
             }
         }
     }
 
+    fn tell(&mut self, what: impl Into<Cow<'static, str>>) {
+        self.events.tell(Event::Trouble { what: what.into() });
+    }
+
     /// Opens the door again, as often as it takes; false when that is not wanted any more.
     fn reopen(&mut self, why: &str) -> bool {
+        let old = self.door.lock().server.take();
+        drop(old); // not under the lock, for which the loop in front would have to wait
         let mut state = self.door.lock();
-        state.server = None; // also takes the socket out of the directory
+        let was_broken = std::mem::take(&mut state.broken);
         if state.stopped {
             return false;
         }
-        let why = if state.broken { "it does not answer" } else { why };
-        self.events
-            .tell(Event::Trouble { what: format!("the server of the web pages is started again: {why}").into() });
-        state.broken = false;
         drop(state);
+        let why = if was_broken { "it did not answer" } else { why };
+        self.tell(format!("the server of the web pages is started again: {why}"));
         while let Err(error) = self.door.open() {
-            self.events
-                .tell(Event::Trouble { what: format!("the web pages cannot be served for now: {error}").into() });
+            self.tell(format!("the web pages cannot be served for now: {error}"));
             let state = self.door.lock();
             let waiting = self.door.0.changed.wait_timeout_while(state, limits::WEB_RETRY, |state| !state.stopped);
             if waiting.unwrap_or_else(PoisonError::into_inner).0.stopped {
@@ -181,7 +184,9 @@ impl Door {
     fn open(&self) -> io::Result<()> {
         let _ = fs::remove_file(&self.0.socket); // of an earlier run that was killed
         let listener = UnixListener::bind(&self.0.socket)?;
-        let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
+        // It starts threads, and panics when there can be no more of them.
+        let server = catch_unwind(|| tiny_http::Server::from_listener(listener, None));
+        let server = server.map_err(|_| io::Error::other("no threads are left"))?.map_err(io::Error::other)?;
         self.lock().server = Some(Arc::new(server));
         Ok(())
     }

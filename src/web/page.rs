@@ -72,10 +72,7 @@ fn document(title: &str, subtitle: &str, body: &str, reload: bool) -> String {
 fn push_item(out: &mut String, item: &Item) {
     let (name, path) = (Html(&item.name), item.path());
     let checksum = item.checksum_name();
-    let kind = match item.kind {
-        Kind::Custom => "customised",
-        Kind::Pristine => "as built",
-    };
+    let kind = item.kind.name();
     let date = Civil::from(item.built);
     let _ = write!(out, "<article>\n<header><h3>{name}</h3><span class=\"kind\">{kind}</span></header>\n");
     if item.contains_cloud_config {
@@ -120,8 +117,9 @@ fn push_instructions(out: &mut String, item: &Item, host: &str) {
     section(out, Open::No, "dd", "Linux and macOS, in a terminal", |out| {
         paragraph(out, "Download (again, to go on with a download that broke off) and verify:");
         fetch.iter().for_each(|line| command(out, line));
-        paragraph(out, "Find the stick by its size and model, unmount what is mounted of it, write:");
+        paragraph(out, "Find the stick by its size and model; when something of it is mounted, unmount that; write:");
         command(out, "lsblk -o NAME,SIZE,MODEL,TRAN,MOUNTPOINTS");
+        command(out, "sudo umount /dev/sdX?*");
         command(out, &format!("sudo dd if={word} of=/dev/sdX bs=4M oflag=direct conv=fsync status=progress"));
         paragraph(out, "Read back what is on it. The sum has to be the one above:");
         command(out, &format!("sudo head -c {} /dev/sdX | sha256sum", item.size));
@@ -155,7 +153,7 @@ fn push_instructions(out: &mut String, item: &Item, host: &str) {
                 &format!("Download <strong>{name}</strong>."),
                 "<em>Device</em>: the stick. <em>Boot selection</em>: the file. <em>Start</em>.",
                 "When Rufus asks, choose <strong>Write in DD Image mode</strong>. In ISO mode it copies the files onto a stick of its own \
-             making, which does not boot.",
+             making, which may not boot.",
             ],
         );
         paragraph(out, "Verify the download in a command prompt; the sum has to be the one above:");
@@ -215,3 +213,67 @@ const STYLE: &str = include_str!("style.css");
 const DISK: &str = "/dev/sdX";
 /// A green arc over a violet one.
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect width='16' height='16' rx='3' fill='%23052a3a'/%3E%3Cpath d='M2 12C4 4 12 4 14 12' fill='none' stroke='%234fd1c5' stroke-width='2'/%3E%3Cpath d='M5 13c1-4 5-4 6 0' fill='none' stroke='%23a48cf0' stroke-width='2'/%3E%3C/svg%3E";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::listing::Item;
+    use std::fs::File;
+    use std::sync::Arc;
+    use std::time::UNIX_EPOCH;
+
+    fn item(name: &str, kind: Kind) -> Item {
+        Item {
+            name: name.to_owned(),
+            kind,
+            file: Arc::new(File::open("/dev/null").unwrap()),
+            size: 1_634_729_984,
+            sha256: crate::units::Digest([0xab; 32]),
+            built: UNIX_EPOCH,
+            contains_cloud_config: kind == Kind::Custom,
+        }
+    }
+
+    fn shown(media: Vec<Item>) -> String {
+        super::media(&Listing::new("an <image>", media).unwrap(), "aurora:8080")
+    }
+
+    #[test]
+    fn the_custom_iso_comes_first_and_is_what_the_commands_are_for() {
+        let page = shown(vec![item("a.iso", Kind::Pristine), item("a.iso.custom.iso", Kind::Custom)]);
+        assert!(page.find("<h3>a.iso.custom.iso</h3>").unwrap() < page.find("<h3>a.iso</h3>").unwrap());
+        assert_eq!(page.matches("Contains your cloud config").count(), 1);
+        assert!(page.contains("curl -f -C - -o a.iso.custom.iso http://aurora:8080/a.iso.custom.iso<"), "{page}");
+        assert!(page.contains("sudo head -c 1634729984 <mark>/dev/sdX</mark> | sha256sum"), "{page}");
+        let pristine = shown(vec![item("a.iso", Kind::Pristine)]);
+        assert!(
+            pristine.contains("-o a.iso http://") && !pristine.contains("Contains your cloud config"),
+            "{pristine}"
+        );
+        assert!(pristine.contains("Made from an &lt;image&gt;"), "{pristine}");
+    }
+
+    #[test]
+    fn before_the_iso_is_made_the_page_waits_for_it() {
+        let page = shown(Vec::new());
+        assert!(page.contains("http-equiv=\"refresh\"") && !page.contains("dd if="), "{page}");
+        assert!(!shown(vec![item("a.iso", Kind::Pristine)]).contains("http-equiv"));
+    }
+
+    #[test]
+    fn the_policy_lets_in_the_style_that_is_in_the_page_and_nothing_else() {
+        let style = STANDARD.encode(Sha256::digest(STYLE));
+        assert!(content_security_policy().contains(&format!("style-src 'sha256-{style}';")));
+        assert!(shown(Vec::new()).contains(&format!("<style>{STYLE}</style>")));
+        assert!(!STYLE.contains("url(") && !STYLE.contains("</style"));
+        assert!(
+            !shown(vec![item("a.iso", Kind::Custom)]).contains(" style="),
+            "an attribute would need 'unsafe-inline'"
+        );
+    }
+
+    #[test]
+    fn long_numbers_are_grouped() {
+        assert_eq!([7, 1_234, 1_634_729_984].map(grouped), ["7", "1\u{202f}234", "1\u{202f}634\u{202f}729\u{202f}984"]);
+    }
+}
