@@ -266,6 +266,23 @@ pub const HTTP_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// After the last response, for the client to close its side.
 pub const HTTP_LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
+// ── web ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Requests that are with the web thread at once; each costs that thread's server a thread and two descriptors.
+pub const WEB_REQUESTS_MAX: usize = 8;
+
+/// Requests that wait for one of those places; above this they are answered 503 at once.
+pub const WEB_WAITING_MAX: usize = 256;
+
+/// From a request for a page to its answer, the wait for a place included; then 504. Pages are made from memory, in a millisecond.
+pub const HTTP_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A page above this is not passed on. The page of a dozen media has 20 kB.
+pub const WEB_ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// How soon the web thread opens its door again when that failed.
+pub const WEB_RETRY: Duration = Duration::from_secs(1);
+
 // ── netboot ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Events that may wait for the journal; about 100 bytes each.

@@ -14,3 +14,4 @@ pub mod serve;
 pub mod state;
 pub mod stop;
 pub mod tftp_io;
+pub mod web;

@@ -145,6 +145,14 @@ impl Journal {
                 let text = format!("HTTP: Sending file \"{name}\" to {to} ended after {sent} of {size}: {reason}");
                 self.complain(now, Verb::BrokenHttp, Source::Mac(mac), &reason, Level::Warn, text);
             }
+            Event::DownloadSent { name, to, .. } => {
+                self.tell(now, Level::Info, format!("HTTP: Sent {name:?} to {to}"));
+            }
+            Event::DownloadBroken { name, to, sent, size, reason } => {
+                let (sent, size) = (ByteSize(sent), ByteSize(size));
+                let text = format!("HTTP: Sending {name:?} to {to} ended after {sent} of {size}: {reason}");
+                self.complain(now, Verb::BrokenHttp, Source::Address(to.ip()), &reason, Level::Info, text);
+            }
             Event::Refused { to, reason } => {
                 let text = format!("HTTP: Refused a request of {to}: {reason}");
                 self.complain(now, Verb::RefusedHttp, Source::Address(to.ip()), &reason, Level::Info, text);

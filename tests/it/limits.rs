@@ -97,6 +97,11 @@ const REACHED: &[(&str, &str)] = &[
     ("HTTP_IDLE_TIMEOUT", "idle_and_stalled_connections_end_and_progress_counts"),
     ("HTTP_STALL_TIMEOUT", "idle_and_stalled_connections_end_and_progress_counts"),
     ("HTTP_LINGER_TIMEOUT", "the_last_response_is_followed_by_lingering"),
+    ("WEB_REQUESTS_MAX", "a_handler_that_hangs_costs_its_client_a_page_and_nobody_else_anything"),
+    ("WEB_WAITING_MAX", "more_requests_for_pages_than_there_is_room_for_are_refused_at_once"),
+    ("HTTP_ANSWER_TIMEOUT", "an_answer_that_takes_time_has_a_deadline_and_nothing_is_read_meanwhile"),
+    ("WEB_ANSWER_BYTES_MAX", "an_answer_is_bounded"),
+    ("WEB_RETRY", "without_descriptors_pages_wait_and_downloads_go_on"),
     ("EVENTS_WAITING_MAX", "the_channel_of_the_product_is_bounded"),
     ("CMDLINE_BYTES_MAX", "the_line_is_bounded"),
     ("URL_BYTES_MAX", "the_line_is_bounded"),
@@ -174,8 +179,14 @@ fn the_product_runs_with_its_named_limits() {
     let http::Options { timeouts, connections_max } = http::Options::default();
     assert_eq!(connections_max, limits::HTTP_CONNECTIONS_MAX);
     assert_eq!(
-        [timeouts.head, timeouts.idle, timeouts.stall, timeouts.linger],
-        [limits::HTTP_HEAD_TIMEOUT, limits::HTTP_IDLE_TIMEOUT, limits::HTTP_STALL_TIMEOUT, limits::HTTP_LINGER_TIMEOUT]
+        [timeouts.head, timeouts.idle, timeouts.stall, timeouts.linger, timeouts.answer],
+        [
+            limits::HTTP_HEAD_TIMEOUT,
+            limits::HTTP_IDLE_TIMEOUT,
+            limits::HTTP_STALL_TIMEOUT,
+            limits::HTTP_LINGER_TIMEOUT,
+            limits::HTTP_ANSWER_TIMEOUT
+        ]
     );
 }
 

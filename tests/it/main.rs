@@ -16,3 +16,4 @@ mod run;
 mod squashfs;
 mod tftp;
 mod tidy;
+mod web;
