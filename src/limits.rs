@@ -376,3 +376,23 @@ pub const ISO_BUFFER_BYTES: usize = 1 << 20;
 
 /// A boot image for the BIOS that is larger than this is none: GRUB's is below 256 KiB.
 pub const ISO_BOOT_IMAGE_BYTES_MAX: usize = 16 << 20;
+// ── flash ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// One write to a stick, one read back from it. Two such buffers per stick are the memory that flashing needs.
+pub const FLASH_PIECE_BYTES: usize = 4 << 20;
+/// Pieces in memory per stick: one is filled while the other is written.
+pub const FLASH_PIECES: usize = 2;
+/// The beginning of the ISO, with its partition table and boot code, is written when all the rest was read back and found equal.
+pub const FLASH_HEAD_BYTES: u64 = 1 << 20;
+/// The end of the stick that is wiped: a GPT keeps its copy in the last 34 sectors, RAID and ZFS their marks in the last 512 KiB.
+pub const FLASH_TAIL_BYTES: u64 = 1 << 20;
+/// Sticks written at the same time.
+pub const FLASH_DEVICES_MAX: usize = 16;
+/// How long the lock of a device is waited for: udev holds it for the moment in which it looks at a stick that was just plugged in.
+pub const FLASH_LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// Characters of a model, a serial number or a label that a device claims.
+pub const DEVICE_TEXT_CHARS_MAX: usize = 64;
+/// Volumes on top of volumes that are looked through for what is mounted on a disk.
+pub const HOLDERS_NESTED_MAX: usize = 8;
+/// A file of checksums beside an ISO is read so far.
+pub const CHECKSUM_FILE_BYTES_MAX: u64 = 64 << 10;

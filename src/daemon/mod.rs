@@ -5,6 +5,7 @@ pub mod boot_files;
 pub mod check;
 pub mod dhcp_io;
 pub mod fetch;
+pub mod flash;
 pub mod http;
 pub mod inputs;
 pub mod interfaces;

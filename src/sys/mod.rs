@@ -3,6 +3,7 @@
 //! No policy here: each file wraps one kernel interface, owns its descriptor and returns [`std::io::Error`].
 #![allow(unsafe_code)]
 
+pub mod block;
 pub mod descriptors;
 pub mod discard;
 pub mod memory;
