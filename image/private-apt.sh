@@ -4,7 +4,8 @@
 #   private_apt TOOL ARGS...        run apt-get or apt-cache against that list
 #                                   (private_apt_options: the same as a list of arguments)
 #
-# With private_apt_with_system=1 the machine's own sources are part of the list.
+# With private_apt_with_system=1 the machine's own sources are part of the list; with private_apt_arch=ARCH
+# the list is of that architecture's packages (the machine's dpkg need not know it).
 #
 # The mirror is whatever the machine already uses (asked of apt, never written down here) and
 # everything is checked against Debian's archive key. Works unprivileged, except for installing.
@@ -50,6 +51,9 @@ private_apt_open() {
 		-o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
 		-o Acquire::IndexTargets::deb::CNF::DefaultEnabled=false
 	)
+	if [ -n "${private_apt_arch:-}" ]; then
+		private_apt_options+=(-o APT::Architecture="$private_apt_arch" -o APT::Architectures::="$private_apt_arch")
+	fi
 	private_apt apt-get -qq update
 }
 
