@@ -146,7 +146,7 @@ mod tests {
                 E::StdinTwice | E::Tilde { .. } | E::NotYaml { .. } | E::NotKeys { .. } | E::IsCloudConfig { .. } => {}
                 E::UnknownKey { .. } | E::SetWithoutValue { .. } | E::SetBadKey { .. } | E::SetTooDeep { .. } => {}
                 E::SetSlip { .. } | E::SetConflict { .. } | E::SetCloudConfig | E::SetValues { .. } => {}
-                E::BadValue { .. } | E::WrongShape { .. } | E::IsGroup { .. } | E::NoSource => {}
+                E::NotOfFlash { .. } | E::BadValue { .. } | E::WrongShape { .. } | E::IsGroup { .. } | E::NoSource => {}
                 E::ReleaseIncomplete { .. } | E::NothingToDo | E::Template(_) => {}
             }
         }
