@@ -240,7 +240,8 @@ impl Place<'_> {
         }
         let verified = wanted.published.is_some();
         if stamp.key != wanted.key || stamp.verified != verified {
-            stamp = Stamp { key: wanted.key.to_owned(), verified, url: wanted.url.to_string(), ..stamp };
+            let artifact = wanted.artifact.map(str::to_owned);
+            stamp = Stamp { key: wanted.key.to_owned(), artifact, url: wanted.url.to_string(), verified, ..stamp };
             stamp::write(self.stamp, &stamp).map_err(|source| self.write_error(self.stamp, source))?;
         }
         Ok(self.reused(&stamp))

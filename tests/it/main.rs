@@ -10,6 +10,7 @@ mod limits;
 mod media;
 mod netboot;
 mod registry;
+mod release;
 mod rootfs;
 mod run;
 mod squashfs;

@@ -122,6 +122,8 @@ pub(super) struct Api<'a> {
     pub site: &'a Site,
     pub repository: &'a str,
     pub token: Option<&'a Token>,
+    /// See [`Client::retrying_for`].
+    pub patience: Option<Duration>,
 }
 
 impl Api<'_> {
@@ -188,7 +190,7 @@ impl Api<'_> {
         let authorization = self.authorization();
         let mut headers: Vec<Header<'_>> = vec![("accept", "application/vnd.github+json")];
         headers.extend(authorization.as_deref().map(|value| ("authorization", value)));
-        self.client.retrying_for(None, || {
+        self.client.retrying_for(self.patience, || {
             let response = self.client.get(&url, &headers, Trust::Verified).map_err(Error::from)?;
             match response.status() {
                 200 => {
