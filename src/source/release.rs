@@ -92,16 +92,14 @@ pub enum Error {
     #[error("there is no repository {repository} at {host}, or {hint}")]
     NoRepository { repository: String, host: String, hint: String },
     #[error("release {release} of {repository} has no {wanted} for everybody, and what there is cannot be listed")]
-    NotListed { repository: String, release: String, wanted: String, source: ApiError },
+    NotListed { repository: String, release: String, wanted: String, source: Box<ApiError> },
 }
 
 impl Unreachable for Error {
-    /// A limit of requests says nothing of the release either.
     fn is_unreachable(&self) -> bool {
         match self {
             Self::Fetch(source) => source.is_unreachable(),
-            Self::NotListed { source: ApiError::Client(source), .. } => source.is_unreachable(),
-            Self::NotListed { source: ApiError::RateLimited { .. }, .. } => true,
+            Self::NotListed { source, .. } => source.is_unreachable(),
             _ => false,
         }
     }
@@ -271,7 +269,7 @@ impl Search<'_> {
                 Err(Error::NoRepository { repository: owned_repository, host: self.site.web.authority.clone(), hint })
             }
             Err(source) => {
-                let wanted = self.wanted();
+                let (wanted, source) = (self.wanted(), Box::new(source));
                 Err(Error::NotListed { repository: owned_repository, release, wanted, source })
             }
         }

@@ -38,6 +38,17 @@ fn after(wait: Option<Duration>) -> String {
     wait.map(|wait| format!(" (again in {} min)", wait.as_secs().div_ceil(60))).unwrap_or_default()
 }
 
+impl Error {
+    /// Whether it says nothing of the release; a limit of requests does not either.
+    pub(super) fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Client(source) => source.is_unreachable(),
+            Self::RateLimited { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 impl Transient for Error {
     fn is_transient(&self) -> bool {
         matches!(self, Self::Client(source) if source.is_transient())
