@@ -13,6 +13,7 @@ mod limits;
 mod media;
 mod netboot;
 mod registry;
+mod release;
 mod rootfs;
 mod run;
 mod squashfs;
