@@ -27,6 +27,12 @@ impl fmt::Display for Html<'_> {
     }
 }
 
+/// Control characters, and what turns the direction of text around: it makes one name look like another (CVE-2021-42574).
+#[must_use]
+pub fn is_deceptive(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// One word of a POSIX shell command, quoted when it has to be.
 #[must_use]
 pub fn shell_word(text: &str) -> String {
