@@ -235,7 +235,7 @@ fn the_page_tells_everything_and_loads_nothing() {
         &custom_hash,
         "Contains your cloud config",
         "can read the",
-        &format!("curl -f -C - -o {CUSTOM} http://{}/{CUSTOM}", server.media),
+        &format!("curl -C - -o {CUSTOM} http://{}/{CUSTOM}", server.media),
         "sudo dd if=",
         "auroraboot flash",
         "balenaEtcher",
