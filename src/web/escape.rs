@@ -36,7 +36,7 @@ pub fn is_deceptive(c: char) -> bool {
 /// One word of a POSIX shell command, quoted when it has to be.
 #[must_use]
 pub fn shell_word(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:".contains(&byte);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:%".contains(&byte);
     if !text.is_empty() && !text.starts_with('-') && text.bytes().all(plain) {
         return text.to_owned();
     }
@@ -62,6 +62,8 @@ mod tests {
     fn a_word_stays_one_word() {
         for (text, word) in [
             ("kairos.iso", "kairos.iso"),
+            ("http://10.0.0.1:8080/a%20b.iso", "http://10.0.0.1:8080/a%20b.iso"),
+            ("http://[::1]:8080/a.iso", "'http://[::1]:8080/a.iso'"), // zsh would look for files of that name
             ("a b.iso", "'a b.iso'"),
             ("it's.iso", r"'it'\''s.iso'"),
             ("$(reboot).iso", "'$(reboot).iso'"),

@@ -99,6 +99,7 @@ fn push_item(out: &mut String, item: &Item) {
 fn push_instructions(out: &mut String, item: &Item, host: &str) {
     let (word, name) = (shell_word(&item.name), Html(&item.name));
     let url = format!("http://{host}{}", item.path());
+    let (checksum_url, url) = (shell_word(&format!("{url}.sha256")), shell_word(&url));
     let _ = write!(
         out,
         "<h2>Write it to a USB stick</h2>\n\
@@ -106,7 +107,7 @@ fn push_instructions(out: &mut String, item: &Item, host: &str) {
          stick, the whole disk and not one of its partitions. A click selects a command.</p>\n"
     );
     // Without --fail: curl calls it a failure when there is nothing left to get. What should not have been saved does not verify.
-    let fetch = [format!("curl -C - -o {word} {url}"), format!("curl -fsS {url}.sha256 | sha256sum -c")];
+    let fetch = [format!("curl -C - -o {word} {url}"), format!("curl -fsS {checksum_url} | sha256sum -c")];
     let flash = format!("auroraboot flash {word} --to /dev/sdX");
     section(out, Open::Yes, "auroraboot flash", "Linux: refuses disks in use, asks, verifies", |out| {
         paragraph(out, "On the machine that runs auroraboot, which takes the ISO it made last:");

@@ -406,6 +406,47 @@ fn hostile_names_are_only_names() {
     }
 }
 
+/// Every command of the page in a shell, with a file for a stick and without root.
+#[test]
+fn the_commands_on_the_page_do_what_they_say() {
+    let server = Server::start(Options::default(), pages);
+    let stick = server.folder.0.join("stick");
+    for name in [PRISTINE, "it's $(touch harm) a b;c#d%41&.iso"] {
+        let item = Item { name: name.to_owned(), ..server.folder.item(PRISTINE, Kind::Pristine) };
+        server.shelf.replace(Listing::new("", vec![item]).unwrap());
+        let page = text(&[&server.url("/")]);
+        let commands = page.split("<pre><code>").skip(1).map(|rest| rest.split("</code>").next().unwrap());
+        let run = |command: &str| {
+            let plain =
+                command.replace("<mark>/dev/sdX</mark>", "$STICK").replace("sudo ", "").replace("oflag=direct ", "");
+            let plain = plain.replace("&#39;", "'").replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">");
+            let mut sh = Command::new("sh");
+            sh.args(["-ec", &plain.replace("&amp;", "&")]).env("STICK", &stick).current_dir(&server.folder.0);
+            let output = sh.output().unwrap();
+            assert!(output.status.success(), "{plain}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let mut ran = Vec::new();
+        for command in commands {
+            let first = command.trim_start_matches("sudo ").split(' ').next().unwrap();
+            match first {
+                "dd" => drop(run(command)),
+                "curl" if command.contains("sha256sum -c") => assert_eq!(run(command), format!("{name}: OK\n")),
+                "curl" if command.contains(" -o ") => assert_eq!(run(command), ""),
+                // To the stick and back: the sum is the one on the page.
+                "curl" | "head" => assert!(run(command).starts_with(&server.sha256(name)), "{command}"),
+                "auroraboot" | "lsblk" | "umount" | "certutil" => continue,
+                other => panic!("an unknown command: {other}"),
+            }
+            ran.push(first);
+        }
+        assert_eq!(ran, ["curl", "curl", "curl", "curl", "dd", "head", "curl"]);
+        assert!(fs::read(&stick).unwrap() == pristine());
+        fs::remove_file(&stick).unwrap();
+        assert!(!server.folder.0.join("harm").exists());
+    }
+}
+
 #[test]
 fn a_host_that_is_no_host_is_not_repeated() {
     let server = Server::start(Options::default(), pages);
