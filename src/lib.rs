@@ -39,6 +39,7 @@ pub mod config;
 pub mod daemon;
 pub mod dhcp;
 pub mod flash;
+pub mod fat;
 pub mod http;
 pub mod iso;
 pub mod limits;

@@ -182,10 +182,19 @@ pub const SQUASHFS_XATTR_VALUE_BYTES_MAX: usize = 65_536;
 /// All distinct sets of extended attributes of an image together; they wait in memory.
 pub const SQUASHFS_XATTRS_BYTES_MAX: usize = 64 << 20;
 
+// ── fat ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// An EFI system partition on a medium. El Torito counts its sectors of 512 bytes in 16 bits, and it grows by 4 MiB. Shim, its
+/// `MokManager` and the largest signed GRUB of a distribution (Fedora) take 6 MB.
+pub const ESP_BYTES_MAX: u64 = 28 << 20;
+
 // ── media ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// A file of the image that is read as text: release files, the kernel's configuration (0.3 MB in Debian).
 pub const IMAGE_TEXT_BYTES_MAX: u64 = 4 << 20;
+
+/// One EFI program of the image: shim has 1 MB, GRUB 2 to 5 MB; three of this size fit into [`ESP_BYTES_MAX`].
+pub const EFI_PROGRAM_BYTES_MAX: u64 = 9 << 20;
 
 /// `KAIROS_*` values that are kept of an image; kairos-init writes two dozen.
 pub const IMAGE_FACTS_MAX: usize = 100;
@@ -335,6 +344,15 @@ pub const ISO_PATH_STEPS_MAX: usize = 255;
 
 /// An El Torito boot catalog: entries of 32 bytes.
 pub const ISO_BOOT_CATALOG_BYTES_MAX: u64 = 2048;
+
+/// Partitions behind the file system of an image that is patched; xorriso appends up to three.
+pub const ISO_TAIL_PARTITIONS_MAX: usize = 16;
+
+/// A path table of an image that is patched: 65,535 directories with names of 40 bytes.
+pub const ISO_PATH_TABLE_BYTES_MAX: u32 = 4 << 20;
+
+/// A `md5sum.txt` above this is left as it is when an image is patched; Debian's largest media have 0.3 MB.
+pub const ISO_CHECKSUM_LIST_BYTES_MAX: u64 = 16 << 20;
 
 // ── daemon ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

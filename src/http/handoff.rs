@@ -229,6 +229,29 @@ mod tests {
     }
 
     #[test]
+    fn every_truncation_and_every_changed_byte_is_survived() {
+        const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\nbody";
+        let finish = |answer: &[u8]| {
+            let mut handoff = handoff("GET / HTTP/1.1\r\n\r\n");
+            handoff.handle_input(answer).unwrap();
+            handoff.finish()
+        };
+        for end in 0..ANSWER.len() {
+            assert!(finish(&ANSWER[..end]).is_err(), "cut at {end}");
+        }
+        for at in 0..ANSWER.len() {
+            for byte in 0..=255 {
+                let mut bytes = ANSWER.to_vec();
+                bytes[at] = byte;
+                if let Ok(answer) = finish(&bytes) {
+                    let ends = answer.head.windows(4).filter(|window| window == b"\r\n\r\n").count();
+                    assert!(ends == 1 && answer.head.ends_with(&bytes[bytes.len() - 4..]), "byte {at} = {byte}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn an_answer_is_bounded() {
         let head = |bytes: usize| format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n");
         let bytes = limits::WEB_ANSWER_BYTES_MAX - head(limits::WEB_ANSWER_BYTES_MAX).len();

@@ -196,6 +196,19 @@ mod tests {
     }
 
     #[test]
+    fn what_the_client_has_already_is_not_sent_again() {
+        let ask = |tags: &str| answer(&format!("GET /x HTTP/1.1\r\nIf-None-Match: {tags}\r\nRange: bytes=0-1\r\n\r\n"));
+        for tags in ["\"v1\"", "\"v0\", W/\"v1\"", "*"] {
+            let (head, body) = ask(tags);
+            assert!(head.starts_with("HTTP/1.1 304 Not Modified\r\n") && head.contains("ETag: \"v1\"\r\n"), "{head}");
+            assert!(!head.contains("Content-Length") && body.is_empty(), "{head}");
+        }
+        for tags in ["\"v0\"", "v1", ""] {
+            assert!(ask(tags).0.starts_with("HTTP/1.1 206 "), "{tags}");
+        }
+    }
+
+    #[test]
     fn an_error_has_a_length_too() {
         let text = String::from_utf8(error(Status::MethodNotAllowed, "no", false, true)).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();

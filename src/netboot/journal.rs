@@ -361,6 +361,18 @@ mod tests {
     }
 
     #[test]
+    fn downloads_by_people_have_their_name_in_the_log() {
+        let mut journal = Journal::new(false);
+        let (name, to) = (std::sync::Arc::from("kairos.iso.custom.iso"), client(567));
+        let sent = Event::DownloadSent { name: std::sync::Arc::clone(&name), to, bytes: 5, took: at(1) };
+        assert_eq!(lines(&mut journal, 0, sent), ["HTTP: Sent \"kairos.iso.custom.iso\" to 192.168.68.113:567"]);
+        let broken = Event::DownloadBroken { name, to, sent: 5_000, size: 9_000, reason: "the client left".into() };
+        let line = "HTTP: Sending \"kairos.iso.custom.iso\" to 192.168.68.113:567 ended after 5.0 kB of 9.0 kB: the client left";
+        assert_eq!(lines(&mut journal, 1, broken.clone()), [line]);
+        assert!(lines(&mut journal, 2, broken).is_empty(), "a browser that tries again and again is counted");
+    }
+
+    #[test]
     fn the_next_boot_is_counted_from_its_own_offer() {
         let mut journal = Journal::new(false);
         let boot = |journal: &mut Journal, start: u64| {

@@ -179,10 +179,7 @@ impl Place<'_> {
     }
 
     /// What an earlier run brought here, when the server cannot be reached now.
-    pub fn or_earlier<E: std::error::Error>(self, key: &str, fetched: Result<FetchedIso, E>) -> Result<FetchedIso, E>
-    where
-        E: Unreachable,
-    {
+    pub fn or_earlier<E: Unreachable>(self, key: &str, fetched: Result<FetchedIso, E>) -> Result<FetchedIso, E> {
         let error = match fetched {
             Err(error) if error.is_unreachable() => error,
             fetched => return fetched,
@@ -240,7 +237,8 @@ impl Place<'_> {
         }
         let verified = wanted.published.is_some();
         if stamp.key != wanted.key || stamp.verified != verified {
-            stamp = Stamp { key: wanted.key.to_owned(), verified, url: wanted.url.to_string(), ..stamp };
+            let artifact = wanted.artifact.map(str::to_owned);
+            stamp = Stamp { key: wanted.key.to_owned(), artifact, url: wanted.url.to_string(), verified, ..stamp };
             stamp::write(self.stamp, &stamp).map_err(|source| self.write_error(self.stamp, source))?;
         }
         Ok(self.reused(&stamp))
@@ -335,7 +333,7 @@ impl Place<'_> {
 }
 
 /// Says of itself whether it is that nobody could be reached.
-pub(super) trait Unreachable {
+pub(super) trait Unreachable: std::error::Error {
     fn is_unreachable(&self) -> bool;
 }
 

@@ -28,11 +28,11 @@ pub enum Error {
 }
 
 impl Error {
-    /// A write of a file that lacks `need` bytes went wrong.
+    /// A write went wrong in a file that lacks `need` bytes (0: nobody knows).
     pub(super) fn of_write(path: &Path, need: u64, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path, need },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if need > 0 => Self::DiskFull { path, need },
             _ => Self::Write { path, source },
         }
     }

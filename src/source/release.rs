@@ -18,7 +18,7 @@ use super::retry::is_transient_status;
 use super::secret::Secret;
 use super::stamp::Stamp;
 use super::url::Url;
-use crate::units::{Arch, Digest};
+use crate::units::{Arch, Digest, chain};
 use github::{Answer, Api, Asset, Site};
 
 pub use github::Error as ApiError;
@@ -92,16 +92,14 @@ pub enum Error {
     #[error("there is no repository {repository} at {host}, or {hint}")]
     NoRepository { repository: String, host: String, hint: String },
     #[error("release {release} of {repository} has no {wanted} for everybody, and what there is cannot be listed")]
-    NotListed { repository: String, release: String, wanted: String, source: ApiError },
+    NotListed { repository: String, release: String, wanted: String, source: Box<ApiError> },
 }
 
 impl Unreachable for Error {
-    /// A limit of requests says nothing of the release either.
     fn is_unreachable(&self) -> bool {
         match self {
             Self::Fetch(source) => source.is_unreachable(),
-            Self::NotListed { source: ApiError::Client(source), .. } => source.is_unreachable(),
-            Self::NotListed { source: ApiError::RateLimited { .. }, .. } => true,
+            Self::NotListed { source, .. } => source.is_unreachable(),
             _ => false,
         }
     }
@@ -183,6 +181,9 @@ struct Artifact {
 impl Search<'_> {
     fn fetch(&self, progress: Progress<'_>) -> Result<FetchedIso, Error> {
         let artifact = match self.find_download()? {
+            Some(artifact) if artifact.published.is_none() => {
+                Artifact { published: self.digest_of_github(&artifact.name), ..artifact }
+            }
             Some(artifact) => artifact,
             None => self.find_asset()?,
         };
@@ -229,11 +230,27 @@ impl Search<'_> {
         })
     }
 
+    /// What GitHub calculated itself, where no checksum is published. It is asked once: a server without an API is none the worse for it.
+    fn digest_of_github(&self, name: &str) -> Option<Digest> {
+        match self.api(Some(Duration::ZERO)).ask(self.query.release_version) {
+            Ok(Answer::Assets(assets)) => assets.iter().find(|asset| asset.name == format!("{name}.iso"))?.digest(),
+            Ok(_) => None,
+            Err(error) => {
+                log::debug!("{}", chain(&error));
+                None
+            }
+        }
+    }
+
+    fn api(&self, patience: Option<Duration>) -> Api<'_> {
+        Api { client: self.client, site: &self.site, repository: self.query.repository, token: self.token, patience }
+    }
+
     /// The artifact that the API gives out, or what is wrong with its name.
     fn find_asset(&self) -> Result<Artifact, Error> {
         let ReleaseQuery { repository, release_version, .. } = *self.query;
         let (owned_repository, release) = (repository.to_owned(), release_version.to_owned());
-        let api = Api { client: self.client, site: &self.site, repository, token: self.token };
+        let api = self.api(None);
         match api.ask(release_version) {
             Ok(Answer::Assets(assets)) => self.choose(&api, &assets),
             Ok(Answer::NoRelease(tags)) => {
@@ -252,7 +269,7 @@ impl Search<'_> {
                 Err(Error::NoRepository { repository: owned_repository, host: self.site.web.authority.clone(), hint })
             }
             Err(source) => {
-                let wanted = self.wanted();
+                let (wanted, source) = (self.wanted(), Box::new(source));
                 Err(Error::NotListed { repository: owned_repository, release, wanted, source })
             }
         }

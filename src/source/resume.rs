@@ -137,20 +137,23 @@ impl Download<'_> {
     /// One request, from where the part ends; a second one when the server has another file by now.
     fn attempt(&self, growing: &mut Growing<'_>) -> Result<(), Fault> {
         let have = growing.part.have;
-        if have > 0 && growing.note.version.length == Some(have) && growing.inherited && self.published.is_some() {
-            return Ok(()); // whole already: an earlier run was ended before it could verify it
+        let is_whole = growing.note.version.length == Some(have);
+        if is_whole && self.published.is_some() {
+            return Ok(()); // an earlier run was ended before it could verify it
         }
-        let response = self.request(have, &growing.note.version)?;
+        // Of what is whole the last byte is asked for again: with it comes whether it is still the same file.
+        let from = have.saturating_sub(u64::from(is_whole));
+        let response = self.request(from, &growing.note.version)?;
         let (start, version) = match response.status() {
             200 => (0, Version::of(&response, number(response.header("content-length")))),
             206 => {
                 let range = response.header("content-range").unwrap_or_default();
                 let length = range.rsplit_once('/').and_then(|(_, length)| length.trim().parse().ok());
-                let start = range_start(range).ok_or_else(|| Fault::Lasting(self.bad_range(have, range)))?;
+                let start = range_start(range).ok_or_else(|| Fault::Lasting(self.bad_range(from, range)))?;
                 (start, Version::of(&response, length))
             }
             // It is shorter now than what is here of it.
-            416 if have > 0 => {
+            416 if from > 0 => {
                 self.start_over(growing).map_err(Fault::Lasting)?;
                 return self.attempt(growing);
             }
@@ -170,15 +173,15 @@ impl Download<'_> {
             }
         }
         let skip = growing.part.have.checked_sub(start).ok_or_else(|| {
-            Fault::Lasting(self.bad_range(have, response.header("content-range").unwrap_or_default()))
+            Fault::Lasting(self.bad_range(from, response.header("content-range").unwrap_or_default()))
         })?;
         self.receive(growing, response, skip, version)
     }
 
-    fn request(&self, have: u64, version: &Version) -> Result<Response, Fault> {
-        let range = format!("bytes={have}-");
+    fn request(&self, from: u64, version: &Version) -> Result<Response, Fault> {
+        let range = format!("bytes={from}-");
         let mut headers = self.headers.to_vec();
-        if have > 0 {
+        if from > 0 {
             headers.push(("range", &range));
             headers.extend(version.if_range().map(|value| ("if-range", value)));
         }

@@ -27,10 +27,16 @@ impl fmt::Display for Html<'_> {
     }
 }
 
+/// Control characters, and what turns the direction of text around: it makes one name look like another (CVE-2021-42574).
+#[must_use]
+pub fn is_deceptive(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// One word of a POSIX shell command, quoted when it has to be.
 #[must_use]
 pub fn shell_word(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:".contains(&byte);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:%".contains(&byte);
     if !text.is_empty() && !text.starts_with('-') && text.bytes().all(plain) {
         return text.to_owned();
     }
@@ -56,6 +62,8 @@ mod tests {
     fn a_word_stays_one_word() {
         for (text, word) in [
             ("kairos.iso", "kairos.iso"),
+            ("http://10.0.0.1:8080/a%20b.iso", "http://10.0.0.1:8080/a%20b.iso"),
+            ("http://[::1]:8080/a.iso", "'http://[::1]:8080/a.iso'"), // zsh would look for files of that name
             ("a b.iso", "'a b.iso'"),
             ("it's.iso", r"'it'\''s.iso'"),
             ("$(reboot).iso", "'$(reboot).iso'"),

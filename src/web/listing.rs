@@ -1,6 +1,7 @@
 //! What is offered for download.
 
 use super::civil::Civil;
+use super::escape::is_deceptive;
 use crate::http::handoff::percent_encode;
 use crate::http::response;
 use crate::netboot::blob::Blob;
@@ -175,7 +176,7 @@ fn checksum(item: &Item) -> Download {
 
 /// A plain file name: what every file system, `sha256sum` and a header line can hold without quoting rules of their own.
 fn is_iso_name(name: &str) -> bool {
-    let is_file_name = !name.contains(['/', '\\']) && !name.chars().any(char::is_control);
+    let is_file_name = !name.contains(['/', '\\']) && !name.chars().any(is_deceptive);
     is_file_name && name.len() > ".iso".len() && name.len() <= NAME_BYTES_MAX && name.ends_with(".iso")
 }
 

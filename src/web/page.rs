@@ -99,18 +99,20 @@ fn push_item(out: &mut String, item: &Item) {
 fn push_instructions(out: &mut String, item: &Item, host: &str) {
     let (word, name) = (shell_word(&item.name), Html(&item.name));
     let url = format!("http://{host}{}", item.path());
+    let (checksum_url, url) = (shell_word(&format!("{url}.sha256")), shell_word(&url));
     let _ = write!(
         out,
         "<h2>Write it to a USB stick</h2>\n\
          <p>Everything on the stick is erased. The commands are for <strong>{name}</strong>; <mark>/dev/sdX</mark> stands for the \
          stick, the whole disk and not one of its partitions. A click selects a command.</p>\n"
     );
-    let fetch = [format!("curl -f -C - -o {word} {url}"), format!("curl -fsS {url}.sha256 | sha256sum -c")];
+    // Without --fail: curl calls it a failure when there is nothing left to get. What should not have been saved does not verify.
+    let fetch = [format!("curl -C - -o {word} {url}"), format!("curl -fsS {checksum_url} | sha256sum -c")];
     let flash = format!("auroraboot flash {word} --to /dev/sdX");
-    section(out, Open::Yes, "auroraboot flash", "Linux: shows the disks it may write to, asks, verifies", |out| {
-        paragraph(out, "On the machine that runs auroraboot, this takes the newest ISO:");
+    section(out, Open::Yes, "auroraboot flash", "Linux: refuses disks in use, asks, verifies", |out| {
+        paragraph(out, "On the machine that runs auroraboot, which takes the ISO it made last:");
         command(out, "auroraboot flash --to /dev/sdX");
-        paragraph(out, "On another one, download and verify it first:");
+        paragraph(out, "On another machine, download and verify it first:");
         fetch.iter().for_each(|line| command(out, line));
         command(out, &flash);
     });
@@ -243,7 +245,7 @@ mod tests {
         let page = shown(vec![item("a.iso", Kind::Pristine), item("a.iso.custom.iso", Kind::Custom)]);
         assert!(page.find("<h3>a.iso.custom.iso</h3>").unwrap() < page.find("<h3>a.iso</h3>").unwrap());
         assert_eq!(page.matches("Contains your cloud config").count(), 1);
-        assert!(page.contains("curl -f -C - -o a.iso.custom.iso http://aurora:8080/a.iso.custom.iso<"), "{page}");
+        assert!(page.contains("curl -C - -o a.iso.custom.iso http://aurora:8080/a.iso.custom.iso<"), "{page}");
         assert!(page.contains("sudo head -c 1634729984 <mark>/dev/sdX</mark> | sha256sum"), "{page}");
         let pristine = shown(vec![item("a.iso", Kind::Pristine)]);
         assert!(

@@ -34,6 +34,7 @@ def binary():
     return path.resolve()
 
 
+STICK_BYTES = 1 << 30
 # What makes it write the ISO and end.
 OFFLINE = ("disable_netboot=true", "disable_http_server=true")
 
@@ -92,6 +93,18 @@ class Product:
         if hashlib.sha256(inside.read_bytes()).hexdigest() != self.config_sha256:
             raise RuntimeError(f"{found[0]}: its config.yaml is not the rendered cloud config")
         return found[0]
+
+    def flash(self):
+        """A stick with the custom ISO, written by the product: to a loop device; returns the file behind that."""
+        stick = self.directory / "stick.img"
+        with open(stick, "wb") as file:
+            file.truncate(STICK_BYTES)
+        device = network.run("losetup", "--find", "--show", str(stick)).strip()
+        try:
+            network.run(str(binary()), "flash", "--to", device, "--yes", "--set", f"state_dir={self.directory / 'state'}")
+        finally:
+            network.run("losetup", "--detach", device)
+        return stick
 
     def lines_missing(self, mac, addresses, tftp):
         """Which of the lines that tell an operator how this machine is doing are not in the log."""

@@ -38,6 +38,17 @@ fn after(wait: Option<Duration>) -> String {
     wait.map(|wait| format!(" (again in {} min)", wait.as_secs().div_ceil(60))).unwrap_or_default()
 }
 
+impl Error {
+    /// Whether it says nothing of the release; a limit of requests does not either.
+    pub(super) fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Client(source) => source.is_unreachable(),
+            Self::RateLimited { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 impl Transient for Error {
     fn is_transient(&self) -> bool {
         matches!(self, Self::Client(source) if source.is_transient())
@@ -122,6 +133,8 @@ pub(super) struct Api<'a> {
     pub site: &'a Site,
     pub repository: &'a str,
     pub token: Option<&'a Token>,
+    /// See [`Client::retrying_for`].
+    pub patience: Option<Duration>,
 }
 
 impl Api<'_> {
@@ -188,7 +201,7 @@ impl Api<'_> {
         let authorization = self.authorization();
         let mut headers: Vec<Header<'_>> = vec![("accept", "application/vnd.github+json")];
         headers.extend(authorization.as_deref().map(|value| ("authorization", value)));
-        self.client.retrying_for(None, || {
+        self.client.retrying_for(self.patience, || {
             let response = self.client.get(&url, &headers, Trust::Verified).map_err(Error::from)?;
             match response.status() {
                 200 => {
