@@ -197,7 +197,7 @@ impl Machines for Admission {
 /// The embedded loaders, each replaced by a file of the same name in `directory` if there is one.
 fn loaders(directory: Option<&Path>) -> Result<Loaders, ServeError> {
     let mut loaders = Vec::new();
-    for loader in loaders::LOADERS.iter().filter(|loader| loader.is_program()) {
+    for loader in loaders::netboot() {
         let path = directory.map_or_else(|| PathBuf::from(loader.file), |directory| directory.join(loader.file));
         let bytes = match directory {
             Some(_) if path.exists() => std::fs::read(&path),
