@@ -5,7 +5,7 @@ use crate::daemon::log::redraw;
 use crate::daemon::state::StateDir;
 use crate::daemon::stop::Stop;
 use crate::limits;
-use crate::media::{self, BootSet, LayerSource, MediaError, Watch};
+use crate::media::{self, LayerSource, MediaError, Medium, Watch};
 use crate::source::credentials::Keychain;
 use crate::source::progress::{Progress, Style};
 use crate::source::reference::BadReference;
@@ -36,6 +36,8 @@ pub enum FetchError {
     Cache(#[from] cache::Error),
     #[error(transparent)]
     Media(#[from] MediaError),
+    #[error(transparent)]
+    Name(#[from] media::names::BadName),
     #[error("stopped before the image was ready; the next start goes on from here")]
     Stopped,
 }
@@ -44,11 +46,11 @@ pub enum FetchError {
 ///
 /// # Errors
 /// [`FetchError`]; nothing half-made is left in use.
-pub fn boot_set(name: &str, config: &Config, state: &StateDir, stop: &Stop) -> Result<BootSet, FetchError> {
+pub fn boot_set(name: &str, config: &Config, state: &StateDir, stop: &Stop) -> Result<Medium, FetchError> {
     make(name, config, state, stop).map_err(|error| if stop.is_asked() { FetchError::Stopped } else { error })
 }
 
-fn make(name: &str, config: &Config, state: &StateDir, stop: &Stop) -> Result<BootSet, FetchError> {
+fn make(name: &str, config: &Config, state: &StateDir, stop: &Stop) -> Result<Medium, FetchError> {
     let reference: Reference = name.parse()?;
     let client = Client::new(Settings {
         allow_insecure: *config.allow_insecure_registries,
@@ -74,7 +76,7 @@ fn make(name: &str, config: &Config, state: &StateDir, stop: &Stop) -> Result<Bo
         layers: OnceLock::new(),
         download_ended: Arc::default(),
     };
-    build(&layers, state, stop)
+    build(&layers, config, state, stop)
 }
 
 /// What the name stood for in an earlier run, so that machines can be served while the registry or the way to it is down.
@@ -99,10 +101,17 @@ fn recall(
 /// 2020-01-01 in seconds since 1970: no clock that was ever set shows less.
 const CLOCK_IS_SET: i64 = 1_577_836_800;
 
-fn build(layers: &RegistryLayers, state: &StateDir, stop: &Stop) -> Result<BootSet, FetchError> {
+fn build(layers: &RegistryLayers, config: &Config, state: &StateDir, stop: &Stop) -> Result<Medium, FetchError> {
     let directory = state.path().join("netboot");
     let options = media::Options {
         directory: &directory,
+        name: &"boot".parse()?,
+        checksum_file: false,
+        stamp: &state.path().join("stamps/netboot.json"),
+        arch: *config.arch,
+        live_console: config.iso.live_console.as_deref(),
+        extend_live_cmdline: config.iso.extend_live_cmdline.as_deref(),
+        overlay_rootfs: config.iso.overlay_rootfs.as_deref(),
         product: concat!("auroraboot ", env!("CARGO_PKG_VERSION")),
         workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
     };
@@ -123,7 +132,7 @@ fn build(layers: &RegistryLayers, state: &StateDir, stop: &Stop) -> Result<BootS
         log::info!(
             "Build: {} of layers became a {} squashfs in {:.1} s",
             ByteSize(unpacked),
-            ByteSize(set.squashfs.size),
+            ByteSize(set.squashfs_size()),
             started.elapsed().as_secs_f64()
         );
     }

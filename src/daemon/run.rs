@@ -7,7 +7,7 @@ use crate::daemon::inputs::HostInputs;
 use crate::daemon::serve::{self, ServeError, Servers};
 use crate::daemon::state::{StateDir, StateError};
 use crate::daemon::stop::Stop;
-use crate::media::BootSet;
+use crate::media::Medium;
 use crate::netboot::names::Names;
 use crate::sys::descriptors;
 use crate::sys::user::effective_user;
@@ -84,16 +84,14 @@ pub fn run(args: &Args) -> Result<String, RunError> {
 }
 
 /// What was made, for a run that serves nobody.
-fn files(set: &BootSet) -> String {
+fn files(set: &Medium) -> String {
     let mut text = String::new();
-    for (what, artifact) in [("kernel", &set.kernel), ("initrd", &set.initrd), ("squashfs", &set.squashfs)] {
-        let _ = writeln!(text, "{what:9} {:>9}  {}", ByteSize(artifact.size).to_string(), artifact.path.display());
-    }
+    let _ = writeln!(text, "{:>9}  {}", ByteSize(set.iso.size).to_string(), set.iso.path.display());
     text
 }
 
 /// What the operator wants to know before the first machine is switched on.
-fn summary(config: &Config, image: &str, set: &BootSet, servers: &Servers) -> Vec<String> {
+fn summary(config: &Config, image: &str, set: &Medium, servers: &Servers) -> Vec<String> {
     let interfaces = servers.summary();
     let mut lines = vec![format!(
         "Serving on {interfaces}: udp 67 (beside the DHCP server), 4011, 69; http {}",
@@ -107,9 +105,9 @@ fn summary(config: &Config, image: &str, set: &BootSet, servers: &Servers) -> Ve
     lines.push(format!("Image {}{named} for {}, kernel {kernel}", mask_urls(image), *config.arch));
     lines.push(format!(
         "Each machine fetches {} kernel, {} initrd, {} root file system, and needs {} of memory",
-        ByteSize(set.kernel.size),
-        ByteSize(set.initrd.size),
-        ByteSize(set.squashfs.size),
+        ByteSize(set.kernel_size()),
+        ByteSize(set.initrd_size()),
+        ByteSize(set.squashfs_size()),
         ByteSize(memory_needed(set)),
     ));
     if let Some(cloud) = &config.cloud_config {
@@ -120,8 +118,8 @@ fn summary(config: &Config, image: &str, set: &BootSet, servers: &Servers) -> Ve
 }
 
 /// Bytes of memory of a machine that boots the image: dracut keeps the squashfs in a tmpfs of half the memory, beside the unpacked initrd.
-fn memory_needed(set: &BootSet) -> u64 {
-    2 * (set.squashfs.size + set.initrd.size) + (3 << 29)
+fn memory_needed(set: &Medium) -> u64 {
+    2 * (set.squashfs_size() + set.initrd_size()) + (3 << 29)
 }
 
 /// Machines with less memory than this are common enough for a warning.

@@ -8,13 +8,14 @@ use crate::daemon::stop::Stop;
 use crate::dhcp::{Machines, Policy, Reason};
 use crate::limits;
 use crate::loaders;
-use crate::media::BootSet;
+use crate::media::Medium;
 use crate::netboot::blob::Blob;
 use crate::netboot::cmdline::{Cmdline, CmdlineError};
 use crate::netboot::event::{self, Event};
 use crate::netboot::journal::Journal;
 use crate::netboot::names::Names;
 use crate::netboot::served::{self, Loaders, Memory, Served};
+use crate::storage::Extent;
 use crate::units::MacAddr;
 use std::fs::File;
 use std::io;
@@ -67,13 +68,18 @@ pub fn rehearse(config: &Config, names: &Names) -> Result<(), ServeError> {
 ///
 /// # Errors
 /// A file cannot be opened.
-pub fn boot_set(config: &Config, set: &BootSet) -> Result<served::BootSet, ServeError> {
-    let blob = |artifact: &crate::media::Artifact| open(&artifact.path, artifact.size);
+pub fn boot_set(config: &Config, medium: &Medium) -> Result<served::BootSet, ServeError> {
+    let path = &medium.iso.path;
+    let file = File::open(path).map_err(|source| ServeError::Open { path: path.to_owned(), source })?;
+    let file = Arc::new(file);
+    let blob = |name: &str, extents: &[Extent]| {
+        Blob::new(Arc::clone(&file), extents.to_vec(), &format!("{}-{name}", medium.sha256.hex()))
+    };
     let cloud_config = config.cloud_config.as_ref().map(|cloud| Memory::new(cloud.bytes()));
     Ok(served::BootSet {
-        kernel: blob(&set.kernel)?,
-        initrd: blob(&set.initrd)?,
-        rootfs: blob(&set.squashfs)?,
+        kernel: blob("kernel", &medium.kernel),
+        initrd: blob("initrd", &medium.initrd),
+        rootfs: blob("squashfs", &medium.squashfs),
         cloud_config,
     })
 }
