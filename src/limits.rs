@@ -199,8 +199,11 @@ pub const EFI_PROGRAM_BYTES_MAX: u64 = 9 << 20;
 /// `KAIROS_*` values that are kept of an image; kairos-init writes two dozen.
 pub const IMAGE_FACTS_MAX: usize = 100;
 
-/// The stamp beside a boot set; 512 layers take 40 kB.
+/// What is noted of an ISO; 512 layers take 40 kB.
 pub const STAMP_BYTES_MAX: u64 = 1 << 20;
+
+/// The name of an ISO without its endings, of which `.20261122.iso.custom.iso.sha256.part` is the longest: file systems take 255 bytes.
+pub const MEDIUM_NAME_BYTES_MAX: usize = 200;
 
 // ── dhcp ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -9,8 +9,8 @@ use crate::media::{self, LayerSource, MediaError, Medium, Watch};
 use crate::source::credentials::Keychain;
 use crate::source::reference::BadReference;
 use crate::source::{
-    BlobCache, Client, ImageManifest, Layers, Reference, Registry, Settings, Transferred, cache, client, manifest, pull,
-    registry,
+    BlobCache, Client, ImageManifest, Layers, Reference, Registry, Settings, Transferred, cache, client, manifest,
+    pull, registry,
 };
 use crate::sys::time::LocalTime;
 use crate::units::{Arch, ByteSize, Digest, chain};

@@ -31,8 +31,7 @@ pub struct Places {
 pub fn name(config: &Config) -> Result<Name, (Origin, BadName)> {
     const DEFAULT: &str = "kairos";
     let setting = &config.iso.override_name;
-    let name: Name =
-        setting.as_deref().unwrap_or(DEFAULT).parse().map_err(|error| (setting.origin.clone(), error))?;
+    let name: Name = setting.as_deref().unwrap_or(DEFAULT).parse().map_err(|error| (setting.origin.clone(), error))?;
     if !*config.iso.include_date {
         return Ok(name);
     }

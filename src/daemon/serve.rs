@@ -88,8 +88,7 @@ impl Offer {
             served::BootSet { kernel, initrd, rootfs: blob(&medium.squashfs), cloud_config }
         });
         let listing = serves_media(config).then(|| {
-            let pristine =
-                item(&medium.iso, Kind::Pristine, Arc::clone(&file), medium.sha256, medium.built, false);
+            let pristine = item(&medium.iso, Kind::Pristine, Arc::clone(&file), medium.sha256, medium.built, false);
             let mut media = vec![pristine];
             if let Some(custom) = custom {
                 let file = Arc::new(open(&custom.iso.path)?);
