@@ -7,7 +7,7 @@
 use super::{Error, Patches};
 use crate::iso::BLOCK;
 use crate::iso::gpt::{Gpt, Partition, TYPE_BASIC_DATA};
-use crate::iso::mbr::{Entry, KIND_PROTECTIVE, Mbr, SECTOR};
+use crate::iso::mbr::{KIND_PROTECTIVE, Mbr, SECTOR};
 use crate::iso::read::{self, BootImage, Budget, Image, data_end};
 use crate::limits::ISO_TAIL_PARTITIONS_MAX;
 use crate::storage::{Extent, Storage};
@@ -155,8 +155,9 @@ impl Partitions {
 
     /// Completes the image behind `end`, where its last directory or file ends.
     pub(super) fn place(mut self, end: u64, patches: &mut Patches) -> Result<Tail, Error> {
-        let ends_with_data = self.tail.is_empty() && self.gpt.is_none();
-        let data_end = end.saturating_add(if ends_with_data { PADDING } else { 0 });
+        // Without a GPT, tools want to see room for one behind the last partition, as xorriso leaves it.
+        let padding = if self.gpt.is_none() { PADDING } else { 0 };
+        let data_end = end.saturating_add(if self.tail.is_empty() { padding } else { 0 });
         let mut at = data_end;
         let mut moves = Vec::new();
         let mut starts = Vec::new();
@@ -168,6 +169,7 @@ impl Partitions {
             moves.push((extent, at));
             at = at.saturating_add(extent.length);
         }
+        at = at.saturating_add(if self.tail.is_empty() { 0 } else { padding });
         let backup = self.gpt.as_ref().map_or(0, |gpt| (gpt.entries_sectors() + 1) * SECTOR);
         let alignment = if self.source_size.is_multiple_of(MIB) { MIB } else { BLOCK };
         let size = at.saturating_add(backup).checked_next_multiple_of(alignment).ok_or(Error::TooBig)?;
@@ -212,7 +214,7 @@ impl Partitions {
             // grub-mkrescue's table has no partition for the file system: gaps fill what is between the others.
             let last = gpt.partitions.iter_mut().filter(|entry| !entry.is_unused()).max_by_key(|entry| entry.last_lba);
             if let Some(gap) = last.filter(|entry| is_gap(entry)) {
-                gap.last_lba = last_usable;
+                gap.last_lba = (last_usable + 1) / SECTORS * SECTORS - 1;
             }
         }
         patches.0.extend(gpt.encode()?);
@@ -229,7 +231,7 @@ impl Partitions {
                 let end = if entry.end_lba() >= old_sectors { new_sectors } else { tail.data_end / SECTOR };
                 entry.resize(u32::try_from(end.saturating_sub(first)).unwrap_or(u32::MAX));
             } else if let Some(first) = self.moved(starts, first) {
-                *entry = Entry { status: entry.status, ..Entry::new(entry.kind, sector32(first)?, entry.sectors) };
+                entry.move_to(sector32(first)?);
             }
         }
         patches.push(0, mbr.encode());
