@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod dhcp;
 mod http;
+mod iso;
 mod limits;
 mod media;
 mod netboot;
