@@ -61,6 +61,10 @@ const REACHED: &[(&str, &str)] = &[
     ("ZSTD_WINDOW_LOG_MAX", "a_zstd_window_above_the_limit_is_refused"),
     ("SYMLINKS_FOLLOWED_MAX", "whiteouts_of_the_root_links_in_circles_and_chains_are_refused"),
     ("LINK_STEPS_MAX", "lookups_that_links_make_long_are_bounded_together"),
+    ("ISO_ENTRIES_MAX", "an_image_has_room_for_so_many_entries"),
+    ("ISO_DIRECTORIES_MAX", "path_tables_number_so_many_directories"),
+    ("ISO_BUFFER_BYTES", "xorriso_takes_out_what_went_in_from_both_sets"),
+    ("ISO_BOOT_IMAGE_BYTES_MAX", "what_cannot_be_written_says_why"),
     ("SQUASHFS_BUFFERS_PER_WORKER", "blocks_in_memory_are_bounded_by_the_named_limits"),
     ("SQUASHFS_BUFFERS_EXTRA", "blocks_in_memory_are_bounded_by_the_named_limits"),
     ("SQUASHFS_STEPS_AHEAD", "more_steps_than_may_be_ahead_wait_for_each_other"),
@@ -68,6 +72,8 @@ const REACHED: &[(&str, &str)] = &[
     ("SQUASHFS_LINK_BYTES_MAX", "what_squashfs_cannot_hold_is_an_error"),
     ("SQUASHFS_XATTR_VALUE_BYTES_MAX", "values_and_totals_are_bounded"),
     ("SQUASHFS_XATTRS_BYTES_MAX", "values_and_totals_are_bounded"),
+    ("ESP_BYTES_MAX", "what_fat_or_a_boot_catalog_cannot_hold_is_refused"),
+    ("EFI_PROGRAM_BYTES_MAX", "what_is_too_large_to_be_a_boot_loader_is_refused"),
     ("IMAGE_TEXT_BYTES_MAX", "a_release_file_too_large_to_be_one_is_not_read"),
     ("IMAGE_FACTS_MAX", "what_an_image_says_of_itself_cannot_steer_a_terminal"),
     ("STAMP_BYTES_MAX", "the_same_image_is_not_built_twice"),
@@ -99,6 +105,11 @@ const REACHED: &[(&str, &str)] = &[
     ("HTTP_IDLE_TIMEOUT", "idle_and_stalled_connections_end_and_progress_counts"),
     ("HTTP_STALL_TIMEOUT", "idle_and_stalled_connections_end_and_progress_counts"),
     ("HTTP_LINGER_TIMEOUT", "the_last_response_is_followed_by_lingering"),
+    ("WEB_REQUESTS_MAX", "a_handler_that_hangs_costs_its_client_a_page_and_nobody_else_anything"),
+    ("WEB_WAITING_MAX", "more_requests_for_pages_than_there_is_room_for_are_refused_at_once"),
+    ("HTTP_ANSWER_TIMEOUT", "an_answer_that_takes_time_has_a_deadline_and_nothing_is_read_meanwhile"),
+    ("WEB_ANSWER_BYTES_MAX", "an_answer_is_bounded"),
+    ("WEB_RETRY", "without_descriptors_pages_wait_and_downloads_go_on"),
     ("EVENTS_WAITING_MAX", "the_channel_of_the_product_is_bounded"),
     ("CMDLINE_BYTES_MAX", "the_line_is_bounded"),
     ("URL_BYTES_MAX", "the_line_is_bounded"),
@@ -115,6 +126,7 @@ const REACHED: &[(&str, &str)] = &[
     ("INTERFACE_SETTLE", "an_interface_that_goes_down_or_away_is_served_again_when_it_is_back"),
     ("STOP_PATIENCE", "a_registry_that_swallows_everything_does_not_hold_the_end_up"),
     ("LOG_PATIENCE", "a_stderr_that_nobody_reads_holds_nothing_up"),
+    ("GPT_ENTRIES_MAX", "a_hostile_header_with_right_checksums_is_refused"),
     ("STATE_SECRET_BYTES", "a_cut_secret_is_made_anew"),
 ];
 
@@ -176,8 +188,14 @@ fn the_product_runs_with_its_named_limits() {
     let http::Options { timeouts, connections_max } = http::Options::default();
     assert_eq!(connections_max, limits::HTTP_CONNECTIONS_MAX);
     assert_eq!(
-        [timeouts.head, timeouts.idle, timeouts.stall, timeouts.linger],
-        [limits::HTTP_HEAD_TIMEOUT, limits::HTTP_IDLE_TIMEOUT, limits::HTTP_STALL_TIMEOUT, limits::HTTP_LINGER_TIMEOUT]
+        [timeouts.head, timeouts.idle, timeouts.stall, timeouts.linger, timeouts.answer],
+        [
+            limits::HTTP_HEAD_TIMEOUT,
+            limits::HTTP_IDLE_TIMEOUT,
+            limits::HTTP_STALL_TIMEOUT,
+            limits::HTTP_LINGER_TIMEOUT,
+            limits::HTTP_ANSWER_TIMEOUT
+        ]
     );
 }
 
