@@ -109,6 +109,15 @@ const REACHED: &[(&str, &str)] = &[
     ("INTERFACE_SETTLE", "an_interface_that_goes_down_or_away_is_served_again_when_it_is_back"),
     ("STOP_PATIENCE", "a_registry_that_swallows_everything_does_not_hold_the_end_up"),
     ("LOG_PATIENCE", "a_stderr_that_nobody_reads_holds_nothing_up"),
+    ("FLASH_PIECE_BYTES", "two_pieces_of_each_stick_are_in_memory"),
+    ("FLASH_PIECES", "two_pieces_of_each_stick_are_in_memory"),
+    ("FLASH_HEAD_BYTES", "the_head_is_withheld_the_body_in_large_pieces_and_the_end_wiped"),
+    ("FLASH_TAIL_BYTES", "the_head_is_withheld_the_body_in_large_pieces_and_the_end_wiped"),
+    ("FLASH_DEVICES_MAX", "the_same_stick_twice_and_too_many_are_refused"),
+    ("FLASH_LOCK_PATIENCE", "a_lock_is_waited_for_and_then_respected"),
+    ("DEVICE_TEXT_CHARS_MAX", "device_text_is_short_and_cannot_steer_a_terminal"),
+    ("HOLDERS_NESTED_MAX", "a_volume_that_nothing_uses_is_a_usage_and_circles_end"),
+    ("CHECKSUM_FILE_BYTES_MAX", "the_checksum_beside_it_in_every_common_shape"),
     ("STATE_SECRET_BYTES", "a_cut_secret_is_made_anew"),
 ];
 

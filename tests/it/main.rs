@@ -5,6 +5,7 @@ mod boot;
 mod cli;
 mod config;
 mod dhcp;
+mod flash;
 mod http;
 mod limits;
 mod media;
