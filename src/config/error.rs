@@ -132,7 +132,6 @@ mod tests {
             E::SetConflict { short: key(), long: name() },
             E::SetCloudConfig,
             E::SetValues { key: key() },
-            E::NotOfFlash { key: key() },
             E::BadValue { key: "k", value: typed(), origin: origin.clone(), accepted: "a port" },
             E::WrongShape { key: "k", origin: origin.clone(), found: "a list", accepted: "one value" },
             E::IsGroup { key: key(), origin, members: name() },
@@ -147,8 +146,7 @@ mod tests {
                 E::StdinTwice | E::Tilde { .. } | E::NotYaml { .. } | E::NotKeys { .. } | E::IsCloudConfig { .. } => {}
                 E::UnknownKey { .. } | E::SetWithoutValue { .. } | E::SetBadKey { .. } | E::SetTooDeep { .. } => {}
                 E::SetSlip { .. } | E::SetConflict { .. } | E::SetCloudConfig | E::SetValues { .. } => {}
-                E::NotOfFlash { .. } => {}
-                E::BadValue { .. } | E::WrongShape { .. } | E::IsGroup { .. } | E::NoSource => {}
+                E::NotOfFlash { .. } | E::BadValue { .. } | E::WrongShape { .. } | E::IsGroup { .. } | E::NoSource => {}
                 E::ReleaseIncomplete { .. } | E::NothingToDo | E::Template(_) => {}
             }
         }

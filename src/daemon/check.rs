@@ -57,8 +57,7 @@ fn check_loaders(path: &Path, origin: &Origin) -> Result<(), CheckError> {
     if let Err(source) = fs::read_dir(&path) {
         return Err(CheckError::LoadersDir { origin, path, source });
     }
-    let names: Vec<&str> =
-        loaders::LOADERS.iter().filter(|loader| loader.is_program()).map(|loader| loader.file).collect();
+    let names: Vec<&str> = loaders::netboot().map(|loader| loader.file).collect();
     if names.iter().any(|name| path.join(name).exists()) {
         return Ok(());
     }

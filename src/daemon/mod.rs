@@ -15,3 +15,4 @@ pub mod serve;
 pub mod state;
 pub mod stop;
 pub mod tftp_io;
+pub mod web;

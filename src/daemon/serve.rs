@@ -110,7 +110,8 @@ impl Servers {
             teller: teller.clone(),
         })?;
         let address = SocketAddrV4::new(*config.netboot_listen_addr, *config.netboot_http_port);
-        let http = Http::bind(address, served, teller, http::Options::default())?;
+        let sites = http::Sites { netboot: Some(http::Netboot { address, served }), media: None };
+        let http = Http::bind(sites, teller, http::Options::default())?;
         Ok(Self { boot, http, events, journal })
     }
 
@@ -197,7 +198,7 @@ impl Machines for Admission {
 /// The embedded loaders, each replaced by a file of the same name in `directory` if there is one.
 fn loaders(directory: Option<&Path>) -> Result<Loaders, ServeError> {
     let mut loaders = Vec::new();
-    for loader in loaders::LOADERS.iter().filter(|loader| loader.is_program()) {
+    for loader in loaders::netboot() {
         let path = directory.map_or_else(|| PathBuf::from(loader.file), |directory| directory.join(loader.file));
         let bytes = match directory {
             Some(_) if path.exists() => std::fs::read(&path),

@@ -4,9 +4,11 @@
 //! kernel and initrd are read back out of the finished squashfs. Everything is written under names that end in `.part`, synced and renamed; the
 //! stamp, which comes last, says what the files were made from. Without a stamp that fits, nothing there is used.
 
+pub mod efi;
 mod facts;
 mod feed;
 mod kernel;
+pub mod menu;
 mod stamp;
 
 use std::fs::{self, File};

@@ -14,6 +14,7 @@ pub mod port_holder;
 pub mod raw_ip;
 pub mod sendfile;
 pub mod signal;
+pub mod tcp;
 pub mod terminal;
 pub mod testbed;
 pub mod time;
