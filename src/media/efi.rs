@@ -140,7 +140,7 @@ impl Efi {
                 Content::Image(file) => {
                     read(file).map_err(|source| EspError::Read { path: shown(&file.path), source })?
                 }
-                Content::Embedded => loaders::efi_grub(self.arch).map_err(EspError::Embedded)?.unwrap_or_default(),
+                Content::Embedded => loaders::efi_grub(names(self.arch).short).map_err(EspError::Embedded)?,
                 Content::Text(text) => text.clone().into_bytes(),
             };
             contents.push((path, bytes));

@@ -7,7 +7,7 @@
 use super::{Error, Patches};
 use crate::iso::BLOCK;
 use crate::iso::gpt::{Gpt, Partition, TYPE_BASIC_DATA};
-use crate::iso::mbr::{Entry, KIND_PROTECTIVE, Mbr, SECTOR};
+use crate::iso::mbr::{KIND_PROTECTIVE, Mbr, SECTOR};
 use crate::iso::read::{self, BootImage, Budget, Image, data_end};
 use crate::limits::ISO_TAIL_PARTITIONS_MAX;
 use crate::storage::{Extent, Storage};
@@ -82,10 +82,11 @@ impl Partitions {
         self.keep
     }
 
-    /// Every partition but the protective one and gaps.
+    /// Every partition but the protective one and gaps; xorriso calls partition 1 a gap, too, when it adds a session in place.
     fn runs(&self) -> impl Iterator<Item = Run> {
         let of_gpt = self.gpt.iter().flat_map(|gpt| &gpt.partitions);
-        let of_gpt = of_gpt.filter(|entry| !entry.is_unused() && !is_gap(entry));
+        let is_one = |entry: &&Partition| !is_gap(entry) || self.iso_starts.contains(&entry.first_lba);
+        let of_gpt = of_gpt.filter(|entry| !entry.is_unused()).filter(is_one);
         let of_gpt = of_gpt.map(|entry| Run { first: entry.first_lba, end: entry.last_lba.saturating_add(1) });
         let of_mbr = self.mbr.iter().flat_map(|mbr| &mbr.entries);
         let of_mbr = of_mbr.filter(|entry| !entry.is_unused() && entry.kind != KIND_PROTECTIVE);
@@ -135,6 +136,12 @@ impl Partitions {
         keep
     }
 
+    /// The byte behind the backup GPT. It is not always the end of the file: xorriso may fill that up with zeros.
+    fn gpt_end(&self) -> Option<u64> {
+        let sectors = self.gpt.as_ref()?.last_lba.saturating_add(1);
+        (sectors <= self.source_size / SECTOR).then(|| sectors * SECTOR)
+    }
+
     /// The byte behind everything that is known to be in use.
     fn needed<S: Storage + ?Sized>(&self, image: &Image<'_, S>) -> Result<u64, read::Error> {
         let mut needed = 0;
@@ -154,9 +161,10 @@ impl Partitions {
     }
 
     /// Completes the image behind `end`, where its last directory or file ends.
-    pub(super) fn place(mut self, end: u64, patches: &mut Patches) -> Result<Tail, Error> {
-        let ends_with_data = self.tail.is_empty() && self.gpt.is_none();
-        let data_end = end.saturating_add(if ends_with_data { PADDING } else { 0 });
+    pub(super) fn place(&self, end: u64, patches: &mut Patches) -> Result<Tail, Error> {
+        // Without a GPT, tools want to see room for one behind the last partition, as xorriso leaves it.
+        let padding = if self.gpt.is_none() { PADDING } else { 0 };
+        let data_end = end.saturating_add(if self.tail.is_empty() { padding } else { 0 });
         let mut at = data_end;
         let mut moves = Vec::new();
         let mut starts = Vec::new();
@@ -168,6 +176,7 @@ impl Partitions {
             moves.push((extent, at));
             at = at.saturating_add(extent.length);
         }
+        at = at.saturating_add(if self.tail.is_empty() { 0 } else { padding });
         let backup = self.gpt.as_ref().map_or(0, |gpt| (gpt.entries_sectors() + 1) * SECTOR);
         let alignment = if self.source_size.is_multiple_of(MIB) { MIB } else { BLOCK };
         let size = at.saturating_add(backup).checked_next_multiple_of(alignment).ok_or(Error::TooBig)?;
@@ -190,8 +199,8 @@ impl Partitions {
         Some(start + (sector - run.first))
     }
 
-    fn patch_gpt(&mut self, starts: &[u64], tail: &Tail, patches: &mut Patches) -> Result<(), Error> {
-        let Some(mut gpt) = self.gpt.take() else { return Ok(()) };
+    fn patch_gpt(&self, starts: &[u64], tail: &Tail, patches: &mut Patches) -> Result<(), Error> {
+        let Some(mut gpt) = self.gpt.clone() else { return Ok(()) };
         gpt.last_lba = tail.size / SECTOR - 1;
         let is_iso = |entry: &Partition| {
             self.is_iso(Run { first: entry.first_lba, end: entry.last_lba.saturating_add(1) }) && !entry.is_unused()
@@ -212,16 +221,16 @@ impl Partitions {
             // grub-mkrescue's table has no partition for the file system: gaps fill what is between the others.
             let last = gpt.partitions.iter_mut().filter(|entry| !entry.is_unused()).max_by_key(|entry| entry.last_lba);
             if let Some(gap) = last.filter(|entry| is_gap(entry)) {
-                gap.last_lba = last_usable;
+                gap.last_lba = (last_usable + 1) / SECTORS * SECTORS - 1;
             }
         }
         patches.0.extend(gpt.encode()?);
         Ok(())
     }
 
-    fn patch_mbr(&mut self, starts: &[u64], tail: &Tail, patches: &mut Patches) -> Result<(), Error> {
-        let Some(mut mbr) = self.mbr.take() else { return Ok(()) };
-        let (old_sectors, new_sectors) = (self.source_size / SECTOR, tail.size / SECTOR);
+    fn patch_mbr(&self, starts: &[u64], tail: &Tail, patches: &mut Patches) -> Result<(), Error> {
+        let Some(mut mbr) = self.mbr else { return Ok(()) };
+        let (old_sectors, new_sectors) = (self.gpt_end().unwrap_or(self.source_size) / SECTOR, tail.size / SECTOR);
         for entry in mbr.entries.iter_mut().filter(|entry| !entry.is_unused()) {
             let first = u64::from(entry.first_lba);
             if entry.kind == KIND_PROTECTIVE || self.is_iso(Run { first, end: entry.end_lba() }) {
@@ -229,7 +238,7 @@ impl Partitions {
                 let end = if entry.end_lba() >= old_sectors { new_sectors } else { tail.data_end / SECTOR };
                 entry.resize(u32::try_from(end.saturating_sub(first)).unwrap_or(u32::MAX));
             } else if let Some(first) = self.moved(starts, first) {
-                *entry = Entry { status: entry.status, ..Entry::new(entry.kind, sector32(first)?, entry.sectors) };
+                entry.move_to(sector32(first)?);
             }
         }
         patches.push(0, mbr.encode());
