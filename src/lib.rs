@@ -37,6 +37,7 @@
 pub mod config;
 pub mod daemon;
 pub mod dhcp;
+pub mod fat;
 pub mod http;
 pub mod iso;
 pub mod limits;

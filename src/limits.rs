@@ -164,16 +164,31 @@ pub const SQUASHFS_XATTR_VALUE_BYTES_MAX: usize = 65_536;
 /// All distinct sets of extended attributes of an image together; they wait in memory.
 pub const SQUASHFS_XATTRS_BYTES_MAX: usize = 64 << 20;
 
+// ── fat ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// An EFI system partition on a medium. El Torito counts its sectors of 512 bytes in 16 bits, and it grows by 4 MiB. Shim, its
+/// `MokManager` and the largest signed GRUB of a distribution (Fedora) take 6 MB.
+pub const ESP_BYTES_MAX: u64 = 28 << 20;
+
 // ── media ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// A file of the image that is read as text: release files, the kernel's configuration (0.3 MB in Debian).
 pub const IMAGE_TEXT_BYTES_MAX: u64 = 4 << 20;
+
+/// One EFI program of the image: shim has 1 MB, GRUB 2 to 5 MB; three of this size fit into [`ESP_BYTES_MAX`].
+pub const EFI_PROGRAM_BYTES_MAX: u64 = 9 << 20;
 
 /// `KAIROS_*` values that are kept of an image; kairos-init writes two dozen.
 pub const IMAGE_FACTS_MAX: usize = 100;
 
 /// What is noted of an ISO; 512 layers take 40 kB.
 pub const STAMP_BYTES_MAX: u64 = 1 << 20;
+
+/// A `.sha256` that is compared with what it should be; ours have at most 321 bytes.
+pub const CHECKSUM_FILE_BYTES_MAX: u64 = 1024;
+
+/// Files, directories and links of an overlay, all of which wait in memory (some 200 bytes each).
+pub const OVERLAY_ENTRIES_MAX: usize = 200_000;
 
 /// The name of an ISO without its endings, of which `.20261122.iso.custom.iso.sha256.part` is the longest: file systems take 255 bytes.
 pub const MEDIUM_NAME_BYTES_MAX: usize = 200;

@@ -70,3 +70,15 @@ pub(super) fn sync_parent(path: &Path) -> Result<(), FileError> {
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
+
+/// Removes what a failed or killed run left in a directory.
+pub(super) fn clean(directory: &Path) -> Result<(), FileError> {
+    let unusable = |source| FileError::Directory { path: directory.to_owned(), source };
+    for entry in fs::read_dir(directory).map_err(unusable)? {
+        let path = entry.map_err(unusable)?.path();
+        if path.extension().is_some_and(|extension| extension == "part") {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}

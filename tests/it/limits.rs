@@ -62,6 +62,8 @@ const REACHED: &[(&str, &str)] = &[
     ("SQUASHFS_LINK_BYTES_MAX", "what_squashfs_cannot_hold_is_an_error"),
     ("SQUASHFS_XATTR_VALUE_BYTES_MAX", "values_and_totals_are_bounded"),
     ("SQUASHFS_XATTRS_BYTES_MAX", "values_and_totals_are_bounded"),
+    ("ESP_BYTES_MAX", "what_fat_or_a_boot_catalog_cannot_hold_is_refused"),
+    ("EFI_PROGRAM_BYTES_MAX", "what_is_too_large_to_be_a_boot_loader_is_refused"),
     ("IMAGE_TEXT_BYTES_MAX", "a_release_file_too_large_to_be_one_is_not_read"),
     ("IMAGE_FACTS_MAX", "what_an_image_says_of_itself_cannot_steer_a_terminal"),
     ("STAMP_BYTES_MAX", "the_same_image_is_not_built_twice"),

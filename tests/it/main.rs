@@ -5,6 +5,8 @@ mod boot;
 mod cli;
 mod config;
 mod dhcp;
+mod efi;
+mod fat;
 mod http;
 mod limits;
 mod media;
