@@ -380,6 +380,18 @@ mod tests {
     }
 
     #[test]
+    fn path_tables_number_so_many_directories() {
+        let mut tree = Tree::new(0);
+        for index in 0..256 {
+            for inner in 0..256 {
+                tree.add(&format!("{index}/{inner}"), Kind::Directory(Vec::new()), 0o755, 0).unwrap();
+            }
+        }
+        let error = lay(&tree, view(Naming::Joliet, 0), 20).unwrap_err();
+        assert_eq!(error.to_string(), "too many directories for an ISO (at most 65535)");
+    }
+
+    #[test]
     fn joliet_shows_no_links() {
         let mut tree = Tree::new(0);
         tree.add("link", Kind::Symlink(b"target".to_vec()), 0o777, 0).unwrap();

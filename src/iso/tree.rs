@@ -63,10 +63,6 @@ impl Tree {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
     /// Adds a file, directory or symbolic link with the permission bits `mode`.
     pub(super) fn add(&mut self, path: &str, kind: Kind, mode: u32, mtime: u32) -> Result<Id, Error> {
         let bad = |why| Error::Path { path: path.to_owned(), why };
@@ -146,6 +142,18 @@ mod tests {
         assert_eq!((grub2.mode, grub2.mtime), (0o040_755, 7));
         assert_eq!((tree.node(cfg).mode, tree.node(cfg).mtime), (0o100_644, 9));
         assert_eq!((tree.find("boot/grub"), tree.children(ROOT).len()), (None, 1));
+    }
+
+    #[test]
+    fn an_image_has_room_for_so_many_entries() {
+        let mut tree = Tree::new(0);
+        // By hand: looking every name up would be quadratic.
+        let node = tree.node(ROOT).clone();
+        while tree.nodes.len() < ISO_ENTRIES_MAX {
+            tree.push(ROOT, Node { name: Vec::new(), ..node.clone() }).unwrap();
+        }
+        let full = tree.add("one more", FILE, 0, 0).unwrap_err();
+        assert_eq!(full.to_string(), "too many entries for an ISO (at most 200000)");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod dhcp;
 mod efi;
 mod fat;
 mod http;
+mod iso;
 mod limits;
 mod media;
 mod netboot;
