@@ -319,6 +319,15 @@ pub const ISO_PATH_STEPS_MAX: usize = 255;
 /// An El Torito boot catalog: entries of 32 bytes.
 pub const ISO_BOOT_CATALOG_BYTES_MAX: u64 = 2048;
 
+/// Partitions behind the file system of an image that is patched; xorriso appends up to three.
+pub const ISO_TAIL_PARTITIONS_MAX: usize = 16;
+
+/// A path table of an image that is patched: 65,535 directories with names of 40 bytes.
+pub const ISO_PATH_TABLE_BYTES_MAX: u32 = 4 << 20;
+
+/// A `md5sum.txt` above this is left as it is when an image is patched; Debian's largest media have 0.3 MB.
+pub const ISO_CHECKSUM_LIST_BYTES_MAX: u64 = 16 << 20;
+
 // ── daemon ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Receive buffer of each packet socket: thousands of DISCOVERs, when a rack gets its power back while we look elsewhere.

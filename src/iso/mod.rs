@@ -18,6 +18,7 @@ mod names;
 mod path_table;
 pub mod read;
 mod record;
+pub mod remaster;
 mod rrip;
 mod tree;
 mod write;

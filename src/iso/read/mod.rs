@@ -15,11 +15,11 @@ use std::io;
 use crate::limits;
 use crate::storage::{Extent, Storage};
 
-pub(in crate::iso) use directory::{Directory, Record};
+pub(in crate::iso) use directory::Directory;
 pub(in crate::iso) use disk::{Budget, Disk, both32_at};
 pub use eltorito::{BootImage, PLATFORM_BIOS, PLATFORM_EFI};
-pub(in crate::iso) use lookup::{Child, same_name};
-pub(in crate::iso) use susp::{Place, RockRidge};
+pub(in crate::iso) use lookup::{Child, data_end, rock_ridge, stored_name};
+pub(in crate::iso) use susp::{Place, Pointer};
 pub(in crate::iso) use volume::{Names, Set, Tree};
 
 /// Why an image, or something in it, cannot be read.

@@ -16,6 +16,9 @@ const FIRST: u64 = 16;
 /// Partitions whose first block is looked at for a second set.
 const PARTITIONS_LOOKED_AT: usize = 16;
 
+/// Bytes that SUSP may be told to skip in each system use area: CD-XA has 14, more would leave no room.
+const SKIP_MAX: u8 = 32;
+
 /// Where the four possible path tables stand (§8.4.15 to §8.4.18): type L, its copy, type M, its copy. 0 is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::iso) struct PathTables {
@@ -152,7 +155,7 @@ fn rock_ridge<S: Storage + ?Sized>(disk: Disk<'_, S>, tree: &Tree) -> Result<Opt
     // CD-XA puts 14 bytes of its own before SP.
     for area_start in [0, 14] {
         let area = record.system_use().get(area_start..).unwrap_or_default();
-        if let [b'S', b'P', 7, 1, 0xbe, 0xef, skip, ..] = *area {
+        if let [b'S', b'P', 7, 1, 0xbe, 0xef, skip @ 0..=SKIP_MAX, ..] = *area {
             let found = susp::parse(disk, tree.base, record, area_start as u8, &mut Budget::new())?;
             return Ok(found.mode.is_some().then_some(skip));
         }
