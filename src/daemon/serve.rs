@@ -116,7 +116,8 @@ impl Servers {
             teller: teller.clone(),
         })?;
         let address = SocketAddrV4::new(*config.netboot_listen_addr, *config.netboot_http_port);
-        let http = Http::bind(address, served, teller, http::Options::default())?;
+        let sites = http::Sites { netboot: Some(http::Netboot { address, served }), media: None };
+        let http = Http::bind(sites, teller, http::Options::default())?;
         Ok(Self { boot, http, events, journal })
     }
 
