@@ -205,6 +205,9 @@ pub const IMAGE_FACTS_MAX: usize = 100;
 /// What is noted of an ISO; 512 layers take 40 kB.
 pub const STAMP_BYTES_MAX: u64 = 1 << 20;
 
+/// Files, directories and links of an overlay, all of which wait in memory (some 200 bytes each).
+pub const OVERLAY_ENTRIES_MAX: usize = 200_000;
+
 /// The name of an ISO without its endings, of which `.20261122.iso.custom.iso.sha256.part` is the longest: file systems take 255 bytes.
 pub const MEDIUM_NAME_BYTES_MAX: usize = 200;
 

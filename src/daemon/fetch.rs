@@ -104,9 +104,11 @@ fn build(layers: &RegistryLayers, config: &Config, places: &Places, stop: &Stop)
         checksum_file: places.is_public,
         stamp: &places.stamp,
         product: PRODUCT,
-        arch: *config.arch,
-        live_console: config.iso.live_console.as_deref(),
-        extend_live_cmdline: config.iso.extend_live_cmdline.as_deref(),
+        menu: media::menu::MenuOptions {
+            arch: *config.arch,
+            live_console: config.iso.live_console.as_deref(),
+            extend_cmdline: config.iso.extend_live_cmdline.as_deref(),
+        },
         overlay_rootfs: config.iso.overlay_rootfs.as_deref(),
         workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
     };

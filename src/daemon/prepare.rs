@@ -7,7 +7,7 @@ use crate::daemon::places::{PRODUCT, Places};
 use crate::daemon::progress;
 use crate::daemon::state::StateDir;
 use crate::daemon::stop::Stop;
-use crate::media::{self, Artifact, CustomError, Given, InspectError, Medium, Watch};
+use crate::media::{self, Artifact, CustomError, Given, InspectError, Medium};
 use crate::source::fetch as file;
 use crate::source::{Client, FetchedIso, Settings, Token, Verified, client, fetch_iso, fetch_release, release};
 use crate::units::{ByteSize, Digest};
@@ -84,7 +84,7 @@ fn medium(
         reused: fetched.reused,
         must_boot: !*config.disable_netboot,
     };
-    Ok(media::inspect(&given)?)
+    Ok(media::inspect(&given, stop.flag())?)
 }
 
 /// An ISO that others made, whole and at its place.
@@ -130,10 +130,8 @@ fn customise(
         product: PRODUCT,
     };
     let started = Instant::now();
-    let mut progress = |_| {};
-    let mut watch = Watch { cancelled: stop.flag(), progress: &mut progress };
-    let Some(mut custom) = media::customise(medium, &wanted, &mut watch)? else { return Ok(None) };
-    let sha256 = media::seal(&mut custom, &wanted, &mut watch)?;
+    let Some(mut custom) = media::customise(medium, &wanted, stop.flag())? else { return Ok(None) };
+    let sha256 = media::seal(&mut custom, &wanted, stop.flag())?;
     for warning in &custom.warnings {
         log::warn!("{warning}");
     }

@@ -15,8 +15,8 @@ use super::{BLOCK, DESCRIPTORS, Error, PARTITION_BASE};
 use crate::limits::{ISO_BOOT_IMAGE_BYTES_MAX, ISO_BUFFER_BYTES};
 use crate::storage::{Extent, Storage};
 
-/// Where file data begins: behind the second set of descriptors. 128 KiB suit every block size of what is inside.
-const DATA: u64 = 64 * BLOCK;
+/// Where the data of the first file begins: behind the second set of descriptors. 128 KiB suit every block size of what is inside.
+pub const DATA: u64 = 64 * BLOCK;
 
 /// What an image is called.
 #[derive(Debug, Clone, Copy)]

@@ -27,6 +27,13 @@ impl Contents<'_> {
         }
     }
 
+    /// A whole file, for small ones.
+    pub(super) fn bytes(&self, node: NodeId) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.copy(node, &mut bytes).map_err(io::Error::other)?;
+        Ok(bytes)
+    }
+
     /// Bytes of a file.
     pub(super) fn size(&self, node: NodeId) -> u64 {
         match self.tree.kind(node) {

@@ -151,6 +151,17 @@ impl Efi {
     }
 }
 
+/// The GRUB of this program for an architecture, if it has one.
+///
+/// # Errors
+/// Only if this binary itself is damaged.
+pub fn embedded_grub(arch: Arch) -> io::Result<Option<Vec<u8>>> {
+    match arch {
+        Arch::Amd64 | Arch::Arm64 => loaders::efi_grub(names(arch).short).map(Some),
+        Arch::Riscv64 => Ok(None),
+    }
+}
+
 /// Paths of shim in the order in which they are taken: openSUSE; Debian and Ubuntu, whose plain name is a link to one of the others;
 /// the Red Hat family.
 fn shim_places(arch: Arch) -> Vec<(String, bool)> {

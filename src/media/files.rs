@@ -41,14 +41,20 @@ pub(super) fn publish(path: &Path) -> Result<(), FileError> {
     sync_parent(path)
 }
 
+/// Opens a new file, readable by those whom `mode` names.
+pub(super) fn create_new(path: &Path, mode: u32) -> Result<File, FileError> {
+    let file = File::options().read(true).write(true).create_new(true).mode(mode).open(path);
+    file.map_err(|source| FileError::Write { path: path.to_owned(), source })
+}
+
 /// Writes a small file, readable by those whom `mode` names.
 pub(super) fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), FileError> {
     let temporary = part(path);
-    let refused = |source| FileError::Write { path: path.to_owned(), source };
     // A mode is given to new files only.
     remove(&temporary)?;
-    let mut file = File::options().write(true).create_new(true).mode(mode).open(&temporary).map_err(refused)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(refused)?;
+    let mut file = create_new(&temporary, mode)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    written.map_err(|source| FileError::Write { path: path.to_owned(), source })?;
     publish(path)
 }
 
@@ -69,4 +75,22 @@ pub(super) fn sync_parent(path: &Path) -> Result<(), FileError> {
 
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Removes what a failed or killed run left in a directory: all that ends in `.part`.
+pub(super) fn clean(directory: &Path) -> Result<(), FileError> {
+    clean_matching(directory, &[".part"])
+}
+
+/// Removes the files of a directory whose names have one of these endings.
+pub(super) fn clean_matching(directory: &Path, endings: &[&str]) -> Result<(), FileError> {
+    let unusable = |source| FileError::Directory { path: directory.to_owned(), source };
+    for entry in fs::read_dir(directory).map_err(unusable)? {
+        let entry = entry.map_err(unusable)?;
+        let name = entry.file_name();
+        if endings.iter().any(|ending| name.as_encoded_bytes().ends_with(ending.as_bytes())) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }

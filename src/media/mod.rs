@@ -7,6 +7,8 @@
 //! Everything is written under names that end in `.part`, synced and renamed; a stamp, which comes last, says what a file was made from.
 //! Without a stamp that fits, nothing is used again.
 
+mod build;
+mod checksum;
 mod contents;
 mod custom;
 pub mod efi;
@@ -18,21 +20,29 @@ mod kernel;
 mod medium;
 pub mod menu;
 pub mod names;
+mod overlay;
+mod overlay_layer;
+mod stamp;
 
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+pub use self::build::build;
 pub use self::custom::{Custom, CustomError, Wanted, customise, seal};
+use self::efi::{EfiError, EspError};
 pub use self::facts::ImageFacts;
 pub use self::files::FileError;
 pub use self::inspect::{Given, InspectError, inspect};
 pub use self::medium::{Artifact, Medium};
+use self::menu::{MenuError, MenuOptions};
 use self::names::Name;
+pub use self::overlay::OverlayError;
+use crate::iso;
 use crate::rootfs::{BootError, ReadError};
 pub use crate::rootfs::{LayerSource, Progress};
 use crate::squashfs;
-use crate::units::Arch;
 
 /// Where and how an ISO is made.
 #[derive(Debug, Clone)]
@@ -46,11 +56,8 @@ pub struct Options<'a> {
     pub stamp: &'a Path,
     /// Name and version of this program: another one rebuilds.
     pub product: &'a str,
-    pub arch: Arch,
-    /// `console=` arguments of the menu; the usual ones when not given.
-    pub live_console: Option<&'a str>,
-    /// Kernel arguments to add to the menu's entries.
-    pub extend_live_cmdline: Option<&'a str>,
+    /// The architecture, and what the operator changes about the menu.
+    pub menu: MenuOptions<'a>,
     /// A directory that is laid over the image's root.
     pub overlay_rootfs: Option<&'a Path>,
     /// Threads that compress.
@@ -80,17 +87,26 @@ pub enum MediaError {
     Read(#[source] ReadError),
     #[error(transparent)]
     Boot(#[from] BootError),
+    #[error(transparent)]
+    Menu(#[from] MenuError),
+    #[error(transparent)]
+    Efi(#[from] EfiError),
+    #[error(transparent)]
+    Esp(#[from] EspError),
+    #[error(transparent)]
+    Overlay(OverlayError),
+    #[error("cannot unpack the boot programs of this one; the binary is damaged")]
+    Loaders(#[source] io::Error),
     #[error("cannot write {path}")]
     Squashfs { path: PathBuf, source: squashfs::Error },
+    #[error("cannot write {path}")]
+    Iso { path: PathBuf, source: iso::Error },
     #[error("cancelled")]
     Cancelled,
 }
 
-/// Builds the ISO of an image, or finds it built. One caller at a time: whoever owns the directory sees to that.
-///
-/// # Errors
-/// [`MediaError`]; an ISO of an earlier run is then as it was.
-pub fn build(source: &dyn LayerSource, options: &Options<'_>, watch: &mut Watch<'_>) -> Result<Medium, MediaError> {
-    let _ = (source, options, watch);
-    Err(MediaError::Cancelled)
+impl From<OverlayError> for MediaError {
+    fn from(error: OverlayError) -> Self {
+        if matches!(error, OverlayError::Cancelled) { Self::Cancelled } else { Self::Overlay(error) }
+    }
 }
