@@ -38,8 +38,8 @@
 pub mod config;
 pub mod daemon;
 pub mod dhcp;
-pub mod flash;
 pub mod fat;
+pub mod flash;
 pub mod http;
 pub mod iso;
 pub mod limits;
