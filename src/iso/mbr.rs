@@ -39,7 +39,7 @@ impl Entry {
     /// An entry of the given type and place, with the CHS addresses that belong to it.
     pub fn new(kind: u8, first_lba: u32, sectors: u32) -> Self {
         let mut entry = Self { kind, first_lba, ..Self::default() };
-        entry.first_chs = chs(first_lba);
+        entry.first_chs = chs(first_lba, USUAL);
         entry.resize(sectors);
         entry
     }
@@ -52,8 +52,27 @@ impl Entry {
 
     /// Gives it another length, with the last CHS address that belongs to it.
     pub fn resize(&mut self, sectors: u32) {
-        self.sectors = sectors;
-        self.last_chs = chs(self.first_lba.saturating_add(sectors.saturating_sub(1)));
+        self.place(self.first_lba, sectors);
+    }
+
+    /// Lets it begin elsewhere.
+    pub fn move_to(&mut self, first_lba: u32) {
+        self.place(first_lba, self.sectors);
+    }
+
+    /// CHS addresses stay in the geometry they were in: some BIOSes guess from them how a stick is to be addressed.
+    fn place(&mut self, first_lba: u32, sectors: u32) {
+        let last = |first_lba: u32, sectors: u32| first_lba.saturating_add(sectors.saturating_sub(1));
+        let is_isohybrid = chs(last(self.first_lba, self.sectors), ISOHYBRID) == self.last_chs;
+        let geometry = if is_isohybrid { ISOHYBRID } else { USUAL };
+        if first_lba != self.first_lba {
+            self.first_chs = chs(first_lba, geometry);
+        }
+        // The highest address stands for "beyond", whatever the length.
+        if self.last_chs[1..] != [0xff, 0xff] {
+            self.last_chs = chs(last(first_lba, sectors), geometry);
+        }
+        (self.first_lba, self.sectors) = (first_lba, sectors);
     }
 
     /// Whether nothing is there. A type of 0 with a length is a partition: Debian's media have such an entry.
@@ -131,13 +150,22 @@ impl Mbr {
 const SIGNATURE: [u8; 2] = [0x55, 0xaa];
 const ENTRY_LEN: usize = 16;
 
-/// The packed CHS address with the usual 255 heads and 63 sectors; what lies beyond cylinder 1023 is the highest address.
-fn chs(lba: u32) -> [u8; 3] {
-    const HEADS: u32 = 255;
-    const SECTORS: u32 = 63;
-    let (cylinder, head, sector) = (lba / (HEADS * SECTORS), lba / SECTORS % HEADS, lba % SECTORS + 1);
+/// How a BIOS counts.
+#[derive(Clone, Copy)]
+struct Geometry {
+    heads: u32,
+    sectors: u32,
+}
+
+const USUAL: Geometry = Geometry { heads: 255, sectors: 63 };
+/// What isohybrid and xorriso make USB sticks look like.
+const ISOHYBRID: Geometry = Geometry { heads: 64, sectors: 32 };
+
+/// The packed CHS address; what lies beyond cylinder 1023 is the highest address.
+fn chs(lba: u32, Geometry { heads, sectors }: Geometry) -> [u8; 3] {
+    let (cylinder, head, sector) = (lba / (heads * sectors), lba / sectors % heads, lba % sectors + 1);
     if cylinder > 1023 {
-        return [0xfe, 0xff, 0xff];
+        return [(heads - 1) as u8, sectors as u8 | 0xc0, 0xff];
     }
     [head as u8, sector as u8 | ((cylinder >> 2) & 0xc0) as u8, cylinder as u8]
 }
@@ -171,5 +199,20 @@ mod tests {
         assert_eq!(Entry::protective(0).sectors, 0);
         assert_eq!(Entry::new(0x17, u32::MAX, u32::MAX).end_lba(), 2 * u64::from(u32::MAX));
         assert_eq!(Entry::new(0x17, 0, u32::MAX).last_chs, [0xfe, 0xff, 0xff]);
+    }
+
+    #[test]
+    fn an_entry_that_grows_keeps_its_geometry() {
+        let mut isohybrid = Entry { first_chs: [0, 1, 0], last_chs: [63, 32, 1], ..Entry::new(0x17, 0, 4096) };
+        isohybrid.resize(6 * 64 * 32);
+        assert_eq!((isohybrid.sectors, isohybrid.last_chs), (12_288, [63, 32, 5]));
+        let mut beyond = Entry { last_chs: [0xfe, 0xff, 0xff], ..Entry::new(0xee, 1, 4096) };
+        beyond.resize(8192);
+        assert_eq!((beyond.sectors, beyond.last_chs), (8192, [0xfe, 0xff, 0xff]));
+        isohybrid.move_to(2048);
+        assert_eq!((isohybrid.first_chs, isohybrid.last_chs), ([0, 1, 1], [63, 32, 6]));
+        let mut usual = Entry::new(0x83, 0, 63 * 255);
+        usual.resize(2 * 63 * 255);
+        assert_eq!(usual.last_chs, [254, 63, 1]);
     }
 }

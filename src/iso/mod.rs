@@ -18,6 +18,7 @@ mod names;
 mod path_table;
 pub mod read;
 mod record;
+pub mod remaster;
 mod rrip;
 mod tree;
 mod write;
@@ -25,7 +26,7 @@ mod write;
 use std::io;
 
 pub use eltorito::{Bios, Boot};
-pub use write::{Finished, Options, Writer};
+pub use write::{DATA, Finished, Options, Writer};
 
 /// Bytes of a logical block (ECMA-119 §6.2.2), and of a sector of a CD.
 pub const BLOCK: u64 = 2048;

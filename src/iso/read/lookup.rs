@@ -1,6 +1,6 @@
 //! From a path to an entry: names, links, relocated directories, files of several sections.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use super::directory::{Directory, Record};
 use super::disk::{Budget, Disk};
@@ -52,15 +52,8 @@ impl<'a> Child<'a> {
         record: Record<'a>,
         budget: &mut Budget,
     ) -> Result<Self, Error> {
-        let rock_ridge = match tree.names {
-            Names::RockRidge { skip } => susp::parse(disk, tree.base, record, skip, budget)?,
-            Names::Plain | Names::Joliet => RockRidge::default(),
-        };
-        let name = match (&rock_ridge.name, tree.names) {
-            (Some(name), _) => name.clone(),
-            (None, Names::Joliet) => joliet_name(record.identifier()),
-            (None, _) => plain_name(record.identifier()),
-        };
+        let rock_ridge = rock_ridge(disk, tree, record, budget)?;
+        let name = rock_ridge.name.clone().unwrap_or_else(|| stored_name(tree.names, record.identifier()));
         Ok(Self { records: vec![record], name, rock_ridge })
     }
 
@@ -120,6 +113,19 @@ impl<'a> Child<'a> {
             return Some("compressed with zisofs");
         }
         self.records.iter().any(Record::is_interleaved).then_some("interleaved")
+    }
+}
+
+/// What Rock Ridge says of a record, in a tree that has it.
+pub(in crate::iso) fn rock_ridge<S: Storage + ?Sized>(
+    disk: Disk<'_, S>,
+    tree: &Tree,
+    record: Record<'_>,
+    budget: &mut Budget,
+) -> Result<RockRidge, Error> {
+    match tree.names {
+        Names::RockRidge { skip } => susp::parse(disk, tree.base, record, skip, budget),
+        Names::Plain | Names::Joliet => Ok(RockRidge::default()),
     }
 }
 
@@ -191,6 +197,32 @@ fn walk<S: Storage + ?Sized>(
     Ok(Some((entry, Some(here))))
 }
 
+/// The byte behind the last directory, file and path table of a tree.
+pub(in crate::iso) fn data_end<S: Storage + ?Sized>(
+    disk: Disk<'_, S>,
+    tree: &Tree,
+    budget: &mut Budget,
+) -> Result<u64, Error> {
+    let byte = |block: u32| tree.base.saturating_add(block.into()).saturating_mul(BLOCK);
+    let tables = tree.path_tables.blocks.iter().filter(|block| **block != 0);
+    let mut end = tables.map(|block| byte(*block).saturating_add(tree.path_tables.size.into())).max().unwrap_or(0);
+    let mut todo = vec![Directory::load(disk, tree, tree.root, tree.root_size, budget)?];
+    let mut seen = HashSet::from([tree.root]);
+    while let Some(directory) = todo.pop() {
+        end = end.max(byte(directory.location).saturating_add(directory.bytes.len() as u64));
+        for child in Child::all(disk, tree, &directory, budget)? {
+            if child.is_directory() {
+                let next = child.open(disk, tree, budget)?;
+                todo.extend(seen.insert(next.location).then_some(next));
+            } else {
+                let extents = child.extents(tree, disk.size)?;
+                end = extents.iter().map(|extent| extent.offset + extent.length).fold(end, u64::max);
+            }
+        }
+    }
+    Ok(end)
+}
+
 fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> {
     path.split(|&byte| byte == b'/').filter(|part| !matches!(*part, b"" | b".")).map(<[u8]>::to_vec)
 }
@@ -203,6 +235,14 @@ pub(in crate::iso) fn same_name(names: Names, stored: &[u8], wanted: &[u8]) -> b
             let (stored, wanted) = (String::from_utf8_lossy(stored), String::from_utf8_lossy(wanted));
             stored.to_lowercase() == wanted.to_lowercase()
         }
+    }
+}
+
+/// The name that an identifier stands for.
+pub(in crate::iso) fn stored_name(names: Names, identifier: &[u8]) -> Vec<u8> {
+    match names {
+        Names::Joliet => joliet_name(identifier),
+        Names::Plain | Names::RockRidge { .. } => plain_name(identifier),
     }
 }
 

@@ -15,11 +15,11 @@ use std::io;
 use crate::limits;
 use crate::storage::{Extent, Storage};
 
-pub(in crate::iso) use directory::{Directory, Record};
+pub(in crate::iso) use directory::Directory;
 pub(in crate::iso) use disk::{Budget, Disk, both32_at};
 pub use eltorito::{BootImage, PLATFORM_BIOS, PLATFORM_EFI};
-pub(in crate::iso) use lookup::{Child, same_name};
-pub(in crate::iso) use susp::{Place, RockRidge};
+pub(in crate::iso) use lookup::{Child, data_end, rock_ridge, stored_name};
+pub(in crate::iso) use susp::{Place, Pointer};
 pub(in crate::iso) use volume::{Names, Set, Tree};
 
 /// Why an image, or something in it, cannot be read.
@@ -90,11 +90,12 @@ impl<'a, S: Storage + ?Sized> Image<'a, S> {
     /// It is not an ISO, it is truncated, it is damaged, it cannot be read.
     pub fn open(storage: &'a S, size: u64) -> Result<Self, Error> {
         let disk = Disk { storage, size };
-        let sets = volume::sets(disk)?;
+        let mut sets = volume::sets(disk)?;
         let boot_images = match sets[0].boot_catalog {
             Some(block) => eltorito::boot_images(disk, block)?,
             None => Vec::new(),
         };
+        sets.iter_mut().for_each(|set| volume::add_copies(disk, set, &boot_images));
         Ok(Self { disk, sets, boot_images })
     }
 

@@ -30,8 +30,6 @@ pub(in crate::iso) struct RockRidge {
     pub(in crate::iso) name: Option<Vec<u8>>,
     /// PX: as `st_mode`.
     pub(in crate::iso) mode: Option<u32>,
-    /// PX holds a serial number too (version 1.12).
-    pub(in crate::iso) has_serial: bool,
     /// SL.
     pub(in crate::iso) target: Option<Vec<u8>>,
     /// CL: this record stands for a directory that lies elsewhere.
@@ -112,10 +110,7 @@ impl Found {
             b"NM" if entry.first().is_some_and(|flags| flags & 0x06 == 0) => {
                 rock_ridge.name.get_or_insert_default().extend_from_slice(&entry[1..]);
             }
-            b"PX" if entry.len() >= 32 => {
-                rock_ridge.mode = Some(both32_at(entry, 0));
-                rock_ridge.has_serial = entry.len() >= 40;
-            }
+            b"PX" if entry.len() >= 32 => rock_ridge.mode = Some(both32_at(entry, 0)),
             b"SL" if !entry.is_empty() => self.target.add(&entry[1..]),
             b"CL" => rock_ridge.child = pointer(),
             b"PL" => rock_ridge.parent = pointer(),
