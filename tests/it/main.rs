@@ -11,6 +11,7 @@ mod limits;
 mod media;
 mod netboot;
 mod registry;
+mod remaster;
 mod rootfs;
 mod run;
 mod squashfs;
