@@ -68,7 +68,7 @@ fn an_image_of_ours() {
 
 #[test]
 fn an_image_with_an_appended_efi_partition() {
-    patched_twice("appended", |dir| sources::appended(dir));
+    patched_twice("appended", sources::appended);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn an_image_that_xorriso_patched_in_place_or_anew() {
 
 #[test]
 fn an_image_of_grub_mkrescue() {
-    patched_twice("mkrescue", |dir| sources::grub_mkrescue(dir));
+    patched_twice("mkrescue", sources::grub_mkrescue);
 }
 
 #[test]

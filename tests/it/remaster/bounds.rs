@@ -152,7 +152,7 @@ fn mutations_are_survived() {
         for round in random.chunks_exact(8) {
             let mut image = source.clone();
             for pair in round.chunks_exact(4) {
-                let at = head[usize::from(u16::from_le_bytes([pair[0], pair[1]])) * head.len() >> 16];
+                let at = head[(usize::from(u16::from_le_bytes([pair[0], pair[1]])) * head.len()) >> 16];
                 image[at] = if pair[3] & 3 == 0 { 0xff } else { pair[2] };
             }
             let begun = Instant::now();

@@ -224,8 +224,8 @@ fn path_tables(dir: &Path, image: &[u8], base: usize) {
         }
         let size = word(descriptor + 132);
         let table = |block: usize| &image[(base + block) * 2048..][..size];
-        let little = rows(table(word(descriptor + 140)), |bytes| u32::from_le_bytes(bytes), u16::from_le_bytes);
-        assert_eq!(little, rows(table(big(descriptor + 148)), |bytes| u32::from_be_bytes(bytes), u16::from_be_bytes));
+        let little = rows(table(word(descriptor + 140)), u32::from_le_bytes, u16::from_le_bytes);
+        assert_eq!(little, rows(table(big(descriptor + 148)), u32::from_be_bytes, u16::from_be_bytes));
         assert!(little.windows(2).all(|pair| pair[0].1 <= pair[1].1), "parents in their order");
         let listed = tool_in(
             dir,
