@@ -1,6 +1,6 @@
-//! Build script: puts the boot loaders of `image/loaders.d` into the binary, compressed.
+//! Build script: puts the boot programs of `image/loaders.d` into the binary, compressed.
 //!
-//! The files are stock Debian binaries, fetched by `image/loaders` and pinned by `image/loaders.lock`. A build without them, or
+//! The files are stock Debian builds, fetched by `image/loaders` and pinned by `image/loaders.lock`. A build without them, or
 //! with other bytes than the lock names, stops here. What it writes, `$OUT_DIR/loaders.rs`, is one table of [`Loader`]s.
 //!
 //! [`Loader`]: ../src/loaders.rs
@@ -33,15 +33,21 @@ fn embed() -> Result<(), String> {
     let mut table = String::from("pub static LOADERS: &[Loader] = &[\n");
     for line in lock.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
         let columns: Vec<&str> = line.split('\t').collect();
-        let [file, sha256, size, package, version, source, source_version, licence] = columns[..] else {
-            return Err(format!("{}: not eight columns: {line:?}", lock_path.display()));
+        let [role, file, sha256, size, package, version, source, source_version, licence] = columns[..] else {
+            return Err(format!("{}: not nine columns: {line:?}", lock_path.display()));
+        };
+        let role = match role {
+            "netboot" => "Netboot",
+            "medium" => "Medium",
+            "notice" => "Notice",
+            _ => return Err(format!("{}: no such role: {line:?}", lock_path.display())),
         };
         let compressed = out.join(format!("{file}.zst"));
         fs::write(&compressed, compress(&image.join("loaders.d").join(file), sha256)?)
             .map_err(|error| error.to_string())?;
         writeln!(
             table,
-            "    Loader {{ file: {file:?}, size: {size}, package: {package:?}, version: {version:?}, source: {source:?}, \
+            "    Loader {{ role: Role::{role}, file: {file:?}, size: {size}, package: {package:?}, version: {version:?}, source: {source:?}, \
              source_version: {source_version:?}, licence: {licence:?}, compressed: include_bytes!({compressed:?}) }},"
         )
         .map_err(|error| error.to_string())?;

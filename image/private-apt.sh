@@ -4,7 +4,8 @@
 #   private_apt TOOL ARGS...        run apt-get or apt-cache against that list
 #                                   (private_apt_options: the same as a list of arguments)
 #
-# With private_apt_with_system=1 the machine's own sources are part of the list.
+# With private_apt_with_system=1 the machine's own sources are part of the list; with private_apt_architectures="A B"
+# packages of these architectures can be downloaded, and a name without one means A (dpkg need not know any of them).
 #
 # The mirror is whatever the machine already uses (asked of apt, never written down here) and
 # everything is checked against Debian's archive key. Works unprivileged, except for installing.
@@ -23,12 +24,12 @@ debian_mirror() {
 private_apt_open() {
 	private_apt_dir=$1
 	shift
-	local mirror suite key=/usr/share/keyrings/debian-archive-keyring.gpg
+	local mirror suite architecture architectures=${private_apt_architectures:-} key=/usr/share/keyrings/debian-archive-keyring.gpg
 	mirror=$(debian_mirror)
 	[ -r "$key" ] || { echo "private-apt: $key is missing; install debian-archive-keyring" >&2; return 1; }
 	mkdir -p "$private_apt_dir"/{lists,cache}/partial "$private_apt_dir"/{parts,preferences}
 	for suite in "$@"; do
-		echo "deb [signed-by=$key] $mirror $suite main"
+		echo "deb [${architectures:+arch=${architectures// /,} }signed-by=$key] $mirror $suite main"
 	done >"$private_apt_dir/sources.list"
 	rm -f "$private_apt_dir"/parts/*
 	if [ -n "${private_apt_with_system:-}" ]; then
@@ -50,6 +51,10 @@ private_apt_open() {
 		-o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
 		-o Acquire::IndexTargets::deb::CNF::DefaultEnabled=false
 	)
+	[ -z "$architectures" ] || private_apt_options+=(-o APT::Architecture="${architectures%% *}")
+	for architecture in $architectures; do
+		private_apt_options+=(-o APT::Architectures::="$architecture")
+	done
 	private_apt apt-get -qq update
 }
 

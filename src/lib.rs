@@ -30,13 +30,16 @@
 //! |---|---|
 //! | `main` | the journal: every event of the other threads becomes a log line here, so a blocked terminal delays nobody |
 //! | `boot` (mio) | raw DHCP sockets, udp 4011, udp 69 and its transfers |
-//! | `http` (mio) | tcp 8090: bounded heads, deadlines, `sendfile` |
+//! | `http` (mio) | tcp 8090 and 8080: bounded heads, deadlines, `sendfile` |
+//! | `web` (tiny_http) | the pages of 8080, asked for by `http` through a Unix socket; what it does, hang included, delays no download |
 //! | `signals` | turns Ctrl-C, SIGTERM and SIGHUP into an orderly end, and a second one into an end at once |
 //! | `download N`, squashfs workers | fetch layers and compress blocks, before the servers start |
 
 pub mod config;
 pub mod daemon;
 pub mod dhcp;
+pub mod fat;
+pub mod flash;
 pub mod http;
 pub mod iso;
 pub mod limits;
@@ -50,3 +53,4 @@ pub mod storage;
 pub mod sys;
 pub mod tftp;
 pub mod units;
+pub mod web;

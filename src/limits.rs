@@ -93,6 +93,27 @@ pub const DOWNLOADS_AT_ONCE: usize = 4;
 /// The buffer of each download, and of hashing what is on disk already.
 pub const BLOB_BUFFER_BYTES: usize = 128 << 10;
 
+/// A download is brought to the disk in pieces of this size.
+pub const FLUSH_BYTES: u64 = 64 << 20;
+
+/// An ISO above this is refused: it is kept in memory by who boots it from the network.
+pub const ISO_BYTES_MAX: u64 = 64 << 30;
+
+/// What stands in a `.sha256` beside a file; a list of all artifacts of a release takes 20 kB.
+pub const CHECKSUM_BYTES_MAX: u64 = 64 << 10;
+
+/// What is noted of a file that was fetched: two addresses, two validators of a server.
+pub const FETCH_NOTE_BYTES_MAX: u64 = 64 << 10;
+
+/// An answer of GitHub's API; a release of Kairos with 700 artifacts takes 1 MB.
+pub const GITHUB_ANSWER_BYTES_MAX: u64 = 8 << 20;
+
+/// Pages of 100 entries that are read of a list; a release has at most 1000 assets.
+pub const GITHUB_PAGES_MAX: u32 = 10;
+
+/// Names in a message about one that does not exist.
+pub const NAMES_LISTED_MAX: usize = 10;
+
 /// How often a progress line is redrawn on a terminal.
 pub const PROGRESS_REDRAW: Duration = Duration::from_millis(200);
 
@@ -164,16 +185,31 @@ pub const SQUASHFS_XATTR_VALUE_BYTES_MAX: usize = 65_536;
 /// All distinct sets of extended attributes of an image together; they wait in memory.
 pub const SQUASHFS_XATTRS_BYTES_MAX: usize = 64 << 20;
 
+// ── fat ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// An EFI system partition on a medium. El Torito counts its sectors of 512 bytes in 16 bits, and it grows by 4 MiB. Shim, its
+/// `MokManager` and the largest signed GRUB of a distribution (Fedora) take 6 MB.
+pub const ESP_BYTES_MAX: u64 = 28 << 20;
+
 // ── media ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// A file of the image that is read as text: release files, the kernel's configuration (0.3 MB in Debian).
 pub const IMAGE_TEXT_BYTES_MAX: u64 = 4 << 20;
 
+/// One EFI program of the image: shim has 1 MB, GRUB 2 to 5 MB; three of this size fit into [`ESP_BYTES_MAX`].
+pub const EFI_PROGRAM_BYTES_MAX: u64 = 9 << 20;
+
 /// `KAIROS_*` values that are kept of an image; kairos-init writes two dozen.
 pub const IMAGE_FACTS_MAX: usize = 100;
 
-/// The stamp beside a boot set; 512 layers take 40 kB.
+/// What is noted of an ISO; 512 layers take 40 kB.
 pub const STAMP_BYTES_MAX: u64 = 1 << 20;
+
+/// Files, directories and links of an overlay, all of which wait in memory (some 200 bytes each).
+pub const OVERLAY_ENTRIES_MAX: usize = 200_000;
+
+/// The name of an ISO without its endings, of which `.20261122.iso.custom.iso.sha256.part` is the longest: file systems take 255 bytes.
+pub const MEDIUM_NAME_BYTES_MAX: usize = 200;
 
 // ── dhcp ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -247,6 +283,23 @@ pub const HTTP_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// After the last response, for the client to close its side.
 pub const HTTP_LINGER_TIMEOUT: Duration = Duration::from_secs(5);
+
+// ── web ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Requests that are with the web thread at once; each costs that thread's server a thread and two descriptors.
+pub const WEB_REQUESTS_MAX: usize = 8;
+
+/// Requests that wait for one of those places; above this they are answered 503 at once.
+pub const WEB_WAITING_MAX: usize = 256;
+
+/// From a request for a page to its answer, the wait for a place included; then 504. Pages are made from memory, in a millisecond.
+pub const HTTP_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A page above this is not passed on. The page of a dozen media has 20 kB.
+pub const WEB_ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// How soon the web thread opens its door again when that failed.
+pub const WEB_RETRY: Duration = Duration::from_secs(1);
 
 // ── netboot ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -350,3 +403,23 @@ pub const ISO_BUFFER_BYTES: usize = 1 << 20;
 
 /// A boot image for the BIOS that is larger than this is none: GRUB's is below 256 KiB.
 pub const ISO_BOOT_IMAGE_BYTES_MAX: usize = 16 << 20;
+// ── flash ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// One write to a stick, one read back from it. Two such buffers per stick are the memory that flashing needs.
+pub const FLASH_PIECE_BYTES: usize = 4 << 20;
+/// Pieces in memory per stick: one is filled while the other is written.
+pub const FLASH_PIECES: usize = 2;
+/// The beginning of the ISO, with its partition table and boot code, is written when all the rest was read back and found equal.
+pub const FLASH_HEAD_BYTES: u64 = 1 << 20;
+/// The end of the stick that is wiped: a GPT keeps its copy in the last 34 sectors, RAID and ZFS their marks in the last 512 KiB.
+pub const FLASH_TAIL_BYTES: u64 = 1 << 20;
+/// Sticks written at the same time.
+pub const FLASH_DEVICES_MAX: usize = 16;
+/// How long the lock of a device is waited for: udev holds it for the moment in which it looks at a stick that was just plugged in.
+pub const FLASH_LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// Characters of a model, a serial number or a label that a device claims.
+pub const DEVICE_TEXT_CHARS_MAX: usize = 64;
+/// Volumes on top of volumes that are looked through for what is mounted on a disk.
+pub const HOLDERS_NESTED_MAX: usize = 8;
+/// A file of checksums beside an ISO is read so far.
+pub const CHECKSUM_FILE_BYTES_MAX: u64 = 64 << 10;

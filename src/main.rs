@@ -1,7 +1,7 @@
 //! `auroraboot`: flags → configuration → run → exit code.
 
 use auroraboot::config::cli::{self, Command};
-use auroraboot::daemon::{log, run};
+use auroraboot::daemon::{flash, log, run};
 use auroraboot::loaders;
 use auroraboot::sys::memory;
 use auroraboot::units::chain;
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
         Err(error) => fail(&error, USAGE),
         Ok(Command::Help) => print(&cli::help()),
+        Ok(Command::FlashHelp) => print(&cli::flash_help()),
         Ok(Command::Version) => print(&format!("auroraboot {}\n", env!("CARGO_PKG_VERSION"))),
         Ok(Command::Licenses) => match loaders::notices() {
             Ok(text) => print(&text),
@@ -33,6 +34,14 @@ fn main() -> ExitCode {
             match run::run(&args) {
                 Ok(report) => print(&report),
                 Err(error) if error.is_usage() => fail(&error, USAGE),
+                Err(error) => fail(&error, FAILED),
+            }
+        }
+        Ok(Command::Flash(args)) => {
+            log::init(args.debug);
+            match flash::run(&args) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) if error.is_refusal() => fail(&error, USAGE),
                 Err(error) => fail(&error, FAILED),
             }
         }

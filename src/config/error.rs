@@ -52,6 +52,9 @@ pub enum ConfigError {
     #[error("--set {key}: everything set is data for the template already; leave `values.` away")]
     SetValues { key: String },
 
+    #[error("--set {key}: flash uses no key but state_dir; a custom ISO contains its configuration already")]
+    NotOfFlash { key: String },
+
     // Values.
     #[error("{}: {value:?} is not {accepted}", place(.key, .value, .origin))]
     BadValue { key: &'static str, value: String, origin: Origin, accepted: &'static str },
@@ -143,7 +146,7 @@ mod tests {
                 E::StdinTwice | E::Tilde { .. } | E::NotYaml { .. } | E::NotKeys { .. } | E::IsCloudConfig { .. } => {}
                 E::UnknownKey { .. } | E::SetWithoutValue { .. } | E::SetBadKey { .. } | E::SetTooDeep { .. } => {}
                 E::SetSlip { .. } | E::SetConflict { .. } | E::SetCloudConfig | E::SetValues { .. } => {}
-                E::BadValue { .. } | E::WrongShape { .. } | E::IsGroup { .. } | E::NoSource => {}
+                E::NotOfFlash { .. } | E::BadValue { .. } | E::WrongShape { .. } | E::IsGroup { .. } | E::NoSource => {}
                 E::ReleaseIncomplete { .. } | E::NothingToDo | E::Template(_) => {}
             }
         }

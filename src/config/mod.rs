@@ -30,7 +30,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-pub use cli::{Args, Command, UsageError};
+pub use cli::{Args, Command, FlashArgs, UsageError};
 pub use cloud::CloudConfig;
 pub use error::ConfigError;
 pub use machines::{MacPrefix, MachineFilter, Refused};
@@ -247,6 +247,21 @@ pub fn load(args: &Args, inputs: &mut dyn Inputs) -> Result<(Config, Vec<Warning
     }
     config.cloud_config = cloud::load(args, cloud_config, &config, inputs, &mut warnings)?;
     Ok((config, warnings))
+}
+
+/// The state directory of `auroraboot flash`, which no other key concerns.
+///
+/// # Errors
+/// [`ConfigError`]: what `--set` may not say, in one line. Always exit code 2.
+pub fn flash_state_dir(args: &FlashArgs) -> Result<PathBuf, ConfigError> {
+    let mut settings = Settings::default();
+    for (key, value) in set::parse(&args.set)? {
+        if key != "state_dir" {
+            return Err(ConfigError::NotOfFlash { key });
+        }
+        settings.set("state_dir", Setting { value: Node::Text(value), origin: Origin::Set });
+    }
+    Ok(settings.resolve()?.state_dir.value)
 }
 
 fn read_file(

@@ -1,26 +1,57 @@
-//! The `http` thread: one loop that serves kernel, initrd, image and scripts.
+//! The `http` thread: one loop that serves machines on one port (kernel, initrd, image, scripts) and people on another (ISOs, pages).
 //!
 //! One thread is enough: `sendfile` hands the page cache to the network card, and a slow client costs a slab entry, not a thread. Each
 //! connection gets a bounded share of every turn. A file that is not in the page cache blocks this thread while the disk reads;
 //! OFFERs are answered by another one.
 
 mod connection;
+mod pages;
+mod slab;
 
+use crate::daemon::web::Door;
 use crate::http::exchange::{Expired, Timeouts};
 use crate::http::response::{self, Status};
 use crate::limits;
 use crate::netboot::event::{Event, Teller};
 use crate::netboot::served::Served;
 use crate::sys::port_holder::{Transport, port_holder};
-use connection::{Connection, Context, Turn};
+use crate::sys::tcp::listen_on_all;
+use crate::web::listing::Shelf;
+use connection::{Connection, Context, Site, Turn};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
+use pages::{Outcome, Pages};
+use slab::Slab;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+/// The servers of this loop; each has a port of its own, and one that is not there has none.
+#[derive(Debug, Default)]
+pub struct Sites {
+    pub netboot: Option<Netboot>,
+    pub media: Option<Media>,
+}
+
+/// Port 8090: what machines boot.
+#[derive(Debug)]
+pub struct Netboot {
+    pub address: SocketAddrV4,
+    pub served: Arc<Served>,
+}
+
+/// Port 8080: ISOs, and pages for people.
+#[derive(Debug)]
+pub struct Media {
+    /// `[::]` is every address, IPv4 ones included, and does without IPv6 where the kernel has none.
+    pub address: SocketAddr,
+    pub shelf: Shelf,
+    /// Who makes the pages.
+    pub door: Door,
+}
 
 /// What tests set otherwise.
 #[derive(Debug, Clone, Copy)]
@@ -38,10 +69,10 @@ impl Default for Options {
 /// Why the server cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    #[error("HTTP cannot listen on {address}: the port is taken{}; stop what holds it", .holder.as_ref().map(|name| format!(" by {name}")).unwrap_or_default())]
-    PortTaken { address: SocketAddrV4, holder: Option<String> },
-    #[error("HTTP cannot listen on {address}; check netboot_http_port and netboot_listen_addr")]
-    Listen { address: SocketAddrV4, source: io::Error },
+    #[error("HTTP cannot listen on {address}: the port is taken{}; stop what holds it, or set {settings}", .holder.as_ref().map(|name| format!(" by {name}")).unwrap_or_default())]
+    PortTaken { address: SocketAddr, holder: Option<String>, settings: &'static str },
+    #[error("HTTP cannot listen on {address}; check {settings}")]
+    Listen { address: SocketAddr, settings: &'static str, source: io::Error },
     #[error("the HTTP loop cannot wait for events")]
     Poll(#[source] io::Error),
 }
@@ -64,16 +95,24 @@ impl Stopper {
 #[derive(Debug)]
 pub struct Http {
     poll: Poll,
-    listener: TcpListener,
+    listening: Vec<Listening>,
     stopper: Stopper,
     options: Options,
-    connections: Slab,
+    connections: Slab<Connection>,
     /// Connections with something to do, each at most once.
     ready: VecDeque<usize>,
-    accept: Accept,
+    pages: Option<Pages>,
     context: Context,
     start: Instant,
     next_sweep: Duration,
+}
+
+/// A port.
+#[derive(Debug)]
+struct Listening {
+    site: Site,
+    listener: TcpListener,
+    accept: Accept,
 }
 
 /// Whether the listener may have a connection for us.
@@ -87,46 +126,70 @@ enum Accept {
 }
 
 impl Http {
-    /// Opens the port.
+    /// Opens the ports.
     ///
     /// # Errors
-    /// When the port is taken (naming the holder, if it can be seen) or the address is not ours.
-    pub fn bind(
-        address: SocketAddrV4,
-        served: Arc<Served>,
-        events: Teller,
-        options: Options,
-    ) -> Result<Self, HttpError> {
-        let listen = |source: io::Error| match source.kind() {
-            io::ErrorKind::AddrInUse => {
-                HttpError::PortTaken { address, holder: port_holder(Transport::Tcp, address.port()) }
-            }
-            _ => HttpError::Listen { address, source },
-        };
-        let mut listener = TcpListener::bind(SocketAddr::V4(address)).map_err(listen)?;
+    /// When a port is taken (naming the holder, if it can be seen) or an address is not ours.
+    pub fn bind(sites: Sites, events: Teller, options: Options) -> Result<Self, HttpError> {
         let poll = Poll::new().map_err(HttpError::Poll)?;
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE).map_err(HttpError::Poll)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(HttpError::Poll)?);
-        Ok(Self {
+        let mut http = Self {
             poll,
-            listener,
+            listening: Vec::new(),
             stopper: Stopper { waker, stopped: Arc::default() },
             options,
             connections: Slab::default(),
             ready: VecDeque::new(),
-            accept: Accept::Waiting,
-            context: Context { served, events, buffer: vec![0; READ_BYTES].into() },
+            pages: None,
+            context: Context { served: None, shelf: Shelf::default(), events, buffer: vec![0; READ_BYTES].into() },
             start: Instant::now(),
             next_sweep: Duration::ZERO,
-        })
+        };
+        if let Some(Netboot { address, served }) = sites.netboot {
+            http.listen(Site::Netboot, SocketAddr::V4(address), "netboot_http_port and netboot_listen_addr")?;
+            http.context.served = Some(served);
+        }
+        if let Some(Media { address, shelf, door }) = sites.media {
+            http.listen(Site::Media, address, "listen_addr")?;
+            http.context.shelf = shelf;
+            http.pages = Some(Pages::new(door));
+        }
+        Ok(http)
     }
 
-    /// The address that is listened on, with the port that was chosen when 0 was asked for.
-    ///
-    /// # Errors
-    /// When the kernel does not tell.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    fn listen(&mut self, site: Site, address: SocketAddr, settings: &'static str) -> Result<(), HttpError> {
+        let every_address = address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED);
+        let listener = if every_address {
+            listen_on_all(address.port()).map(TcpListener::from_std)
+        } else {
+            TcpListener::bind(address)
+        };
+        let mut listener = listener.map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                HttpError::PortTaken { address, holder: port_holder(Transport::Tcp, address.port()), settings }
+            }
+            _ => HttpError::Listen { address, settings, source },
+        })?;
+        let token = Token(self.listening.len());
+        self.poll.registry().register(&mut listener, token, Interest::READABLE).map_err(HttpError::Poll)?;
+        self.listening.push(Listening { site, listener, accept: Accept::Waiting });
+        Ok(())
+    }
+
+    /// The address of the netboot server, with the port that was chosen when 0 was asked for.
+    #[must_use]
+    pub fn netboot_addr(&self) -> Option<SocketAddr> {
+        self.local_addr(Site::Netboot)
+    }
+
+    /// The address of the media server, with the port that was chosen when 0 was asked for.
+    #[must_use]
+    pub fn media_addr(&self) -> Option<SocketAddr> {
+        self.local_addr(Site::Media)
+    }
+
+    fn local_addr(&self, site: Site) -> Option<SocketAddr> {
+        self.listening.iter().find(|listening| listening.site == site)?.listener.local_addr().ok()
     }
 
     #[must_use]
@@ -148,30 +211,55 @@ impl Http {
             if self.stopper.stopped.load(Ordering::Acquire) {
                 return Ok(());
             }
-            for event in &events {
-                match event.token() {
-                    LISTENER => self.accept = Accept::Ready,
-                    WAKER => {}
-                    Token(token) => {
-                        let key = token - FIRST_CONNECTION;
-                        if let Some(connection) = self.connections.get_mut(key) {
-                            connection.note_event(event);
-                            queue(&mut self.ready, connection, key);
-                        }
-                    }
-                }
-            }
             let now = self.start.elapsed();
+            for event in &events {
+                self.note_event(now, event);
+            }
             self.serve_ready(now); // first, so that nobody who has asked is closed to make room for somebody new
             self.accept_some(now);
             self.sweep(now);
         }
     }
 
+    fn note_event(&mut self, now: Duration, event: &mio::event::Event) {
+        match event.token() {
+            WAKER => {}
+            Token(token) if token >= FIRST_CONNECTION => {
+                let key = token - FIRST_CONNECTION;
+                if let Some(connection) = self.connections.get_mut(key) {
+                    connection.note_event(event);
+                    queue(&mut self.ready, connection, key);
+                }
+            }
+            Token(token) if token >= pages::FIRST_PAGE => {
+                let mut outcomes = Vec::new();
+                if let Some(pages) = &mut self.pages {
+                    pages.handle_event(self.poll.registry(), event, &mut self.context.buffer, &mut outcomes);
+                }
+                for outcome in outcomes {
+                    self.answer_page(now, outcome);
+                }
+            }
+            Token(token) => {
+                if let Some(listening) = self.listening.get_mut(token) {
+                    listening.accept = Accept::Ready;
+                }
+            }
+        }
+    }
+
+    fn answer_page(&mut self, now: Duration, (client, outcome): Outcome) {
+        if let Some(connection) = self.connections.get_mut(client) {
+            connection.answer_page(now, outcome, &mut self.context);
+            queue(&mut self.ready, connection, client);
+        }
+    }
+
     /// How long to wait for events.
     fn patience(&self) -> Option<Duration> {
-        let nothing_to_do = self.ready.is_empty() && self.accept != Accept::Ready;
-        let nothing_to_time = self.connections.count == 0 && self.accept != Accept::Paused;
+        let any = |accept| self.listening.iter().any(|listening| listening.accept == accept);
+        let nothing_to_do = self.ready.is_empty() && !any(Accept::Ready);
+        let nothing_to_time = self.connections.len() == 0 && !any(Accept::Paused);
         match (nothing_to_do, nothing_to_time) {
             (false, _) => Some(Duration::ZERO),
             (true, true) => None,
@@ -187,26 +275,36 @@ impl Http {
             match connection.turn(now, &mut self.context) {
                 Turn::Wait => {}
                 Turn::Again => queue(&mut self.ready, connection, key),
+                Turn::Ask(handoff) => {
+                    let Some(pages) = &mut self.pages else { continue };
+                    if let Err(no_page) = pages.ask(self.poll.registry(), key, handoff) {
+                        self.answer_page(now, (key, Err(no_page)));
+                    }
+                }
                 Turn::Close => self.close(key),
             }
         }
     }
 
     fn accept_some(&mut self, now: Duration) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            if self.accept != Accept::Ready {
-                return;
-            }
-            match self.listener.accept() {
-                Ok((stream, peer)) => self.admit(now, stream, peer),
-                Err(error) => self.accept_failed(now, &error),
+        for which in 0..self.listening.len() {
+            for _ in 0..ACCEPTS_PER_TURN {
+                let Some(listening) = self.listening.get(which).filter(|listening| listening.accept == Accept::Ready)
+                else {
+                    break;
+                };
+                let site = listening.site;
+                match listening.listener.accept() {
+                    Ok((stream, peer)) => self.admit(now, site, stream, peer),
+                    Err(error) => self.accept_failed(now, which, &error),
+                }
             }
         }
     }
 
-    fn accept_failed(&mut self, now: Duration, error: &io::Error) {
-        match error.raw_os_error() {
-            Some(libc::EAGAIN) => self.accept = Accept::Waiting,
+    fn accept_failed(&mut self, now: Duration, which: usize, error: &io::Error) {
+        let accept = match error.raw_os_error() {
+            Some(libc::EAGAIN) => Accept::Waiting,
             // The connection broke before it was accepted, or a firewall forbids it (accept(2)); the next one may do.
             Some(
                 libc::EINTR
@@ -220,18 +318,21 @@ impl Http {
                 | libc::ENONET
                 | libc::ENOPROTOOPT
                 | libc::EOPNOTSUPP,
-            ) => {}
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) if self.evict(now) => {}
+            ) => Accept::Ready,
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) if self.evict(now) => Accept::Ready,
             _ => {
                 let what = format!("HTTP: no new connection can be accepted for now: {error}");
                 self.context.events.tell(Event::Trouble { what: what.into() });
-                self.accept = Accept::Paused;
+                Accept::Paused
             }
+        };
+        if let Some(listening) = self.listening.get_mut(which) {
+            listening.accept = accept;
         }
     }
 
-    fn admit(&mut self, now: Duration, mut stream: mio::net::TcpStream, peer: SocketAddr) {
-        if self.connections.count >= self.options.connections_max && !self.evict(now) {
+    fn admit(&mut self, now: Duration, site: Site, mut stream: mio::net::TcpStream, peer: SocketAddr) {
+        if self.connections.len() >= self.options.connections_max && !self.evict(now) {
             turn_away(&mut stream);
             self.context.events.tell(Event::Refused { to: peer, reason: "all connections are busy".into() });
             return;
@@ -240,7 +341,7 @@ impl Http {
         let key = self.connections.vacant_key();
         let interest = Interest::READABLE | Interest::WRITABLE;
         if self.poll.registry().register(&mut stream, Token(key + FIRST_CONNECTION), interest).is_ok() {
-            let connection = Connection::new(now, stream, peer, self.options.timeouts);
+            let connection = Connection::new(now, site, stream, peer, self.options.timeouts);
             self.connections.insert(key, connection);
         }
     }
@@ -263,15 +364,18 @@ impl Http {
             return;
         }
         self.next_sweep = now + sweep_interval(self.options.timeouts);
-        if self.accept == Accept::Paused {
-            self.accept = Accept::Ready;
-        }
+        self.accept_again();
         let expired: Vec<(usize, Expired)> = self
             .connections
             .iter()
             .filter_map(|(key, connection)| Some((key, connection.exchange.handle_timeout(now)?)))
             .collect();
         for (key, expired) in expired {
+            if let (Expired::Answer, Some(pages)) = (expired, &mut self.pages) {
+                let no_page = pages.forget(key);
+                self.answer_page(now, (key, Err(no_page)));
+                continue;
+            }
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.tell_expired(expired, &mut self.context);
             }
@@ -281,8 +385,13 @@ impl Http {
 
     fn close(&mut self, key: usize) {
         self.connections.remove(key); // dropping the stream closes it, which takes it out of the poll
-        if self.accept == Accept::Paused {
-            self.accept = Accept::Ready;
+        self.accept_again();
+    }
+
+    /// There may be descriptors again.
+    fn accept_again(&mut self) {
+        for listening in self.listening.iter_mut().filter(|listening| listening.accept == Accept::Paused) {
+            listening.accept = Accept::Ready;
         }
     }
 }
@@ -304,56 +413,13 @@ fn turn_away(stream: &mut mio::net::TcpStream) {
 
 /// Often enough that no deadline is overrun by more than a quarter, and at least once a second.
 fn sweep_interval(timeouts: Timeouts) -> Duration {
-    let shortest = timeouts.head.min(timeouts.idle).min(timeouts.stall).min(timeouts.linger);
+    let shortest = timeouts.head.min(timeouts.idle).min(timeouts.stall).min(timeouts.linger).min(timeouts.answer);
     (shortest / 4).clamp(Duration::from_millis(1), Duration::from_secs(1))
 }
 
-/// Connections by a small number that stays theirs.
-#[derive(Debug, Default)]
-struct Slab {
-    /// Boxed: growing moves pointers, not half a kilobyte each.
-    entries: Vec<Option<Box<Connection>>>,
-    free: Vec<usize>,
-    count: usize,
-}
-
-impl Slab {
-    /// The key that the next [`Slab::insert`] is to use.
-    fn vacant_key(&self) -> usize {
-        self.free.last().copied().unwrap_or(self.entries.len())
-    }
-
-    fn insert(&mut self, key: usize, connection: Connection) {
-        if self.free.last() == Some(&key) {
-            self.free.pop();
-        } else if key == self.entries.len() {
-            self.entries.push(None);
-        }
-        if let Some(entry) = self.entries.get_mut(key) {
-            *entry = Some(Box::new(connection));
-            self.count += 1;
-        }
-    }
-
-    fn get_mut(&mut self, key: usize) -> Option<&mut Connection> {
-        self.entries.get_mut(key)?.as_deref_mut()
-    }
-
-    fn remove(&mut self, key: usize) {
-        if self.entries.get_mut(key).and_then(Option::take).is_some() {
-            self.free.push(key);
-            self.count -= 1;
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (usize, &Connection)> {
-        self.entries.iter().enumerate().filter_map(|(key, entry)| Some((key, entry.as_deref()?)))
-    }
-}
-
-const LISTENER: Token = Token(0);
-const WAKER: Token = Token(1);
-const FIRST_CONNECTION: usize = 2;
+/// Listeners have the tokens 0 and 1.
+const WAKER: Token = Token(2);
+const FIRST_CONNECTION: usize = pages::FIRST_PAGE + limits::WEB_REQUESTS_MAX;
 const EVENTS_PER_TURN: usize = 256;
 const ACCEPTS_PER_TURN: usize = 64;
 /// One buffer for all connections: reading is followed by understanding at once.

@@ -21,6 +21,8 @@ pub struct Timeouts {
     pub stall: Duration,
     /// After the last response, for the client to close its side.
     pub linger: Duration,
+    /// For the answer to a request that was handed on.
+    pub answer: Duration,
 }
 
 impl Default for Timeouts {
@@ -30,6 +32,7 @@ impl Default for Timeouts {
             idle: limits::HTTP_IDLE_TIMEOUT,
             stall: limits::HTTP_STALL_TIMEOUT,
             linger: limits::HTTP_LINGER_TIMEOUT,
+            answer: limits::HTTP_ANSWER_TIMEOUT,
         }
     }
 }
@@ -41,6 +44,8 @@ pub enum Expired {
     Idle,
     Stall,
     Linger,
+    /// The client is still owed an answer: give it one that says so.
+    Answer,
 }
 
 impl Expired {
@@ -52,6 +57,7 @@ impl Expired {
             Self::Idle => "no further request came",
             Self::Stall => "the client took no byte for too long",
             Self::Linger => "the client did not close its side",
+            Self::Answer => "the answer was not ready in time",
         }
     }
 }
@@ -95,6 +101,8 @@ pub enum Next {
 enum State {
     /// For a head, of which `input` may hold the beginning.
     Waiting,
+    /// For the owner, who has the request and takes time to answer it.
+    Deferred,
     Sending {
         answer: Answer,
         head_sent: usize,
@@ -123,10 +131,11 @@ impl Exchange {
         Self { timeouts, state: State::Waiting, input: Vec::new(), head_began: true, deadline: now + timeouts.head }
     }
 
-    /// Whether the owner should read. While a response goes out it should not: what waits in the socket is the bound on pipelining.
+    /// Whether the owner should read. Between a request and the end of its response it should not: what waits in the socket is the bound
+    /// on pipelining.
     #[must_use]
     pub const fn wants_input(&self) -> bool {
-        !matches!(self.state, State::Sending { .. })
+        matches!(self.state, State::Waiting | State::Lingering)
     }
 
     /// Whether it waits for a request (and could be closed to make room without breaking one).
@@ -140,7 +149,7 @@ impl Exchange {
         match self.state {
             _ if bytes.is_empty() => Next::Close,
             State::Lingering => Next::Read,
-            State::Waiting | State::Sending { .. } => {
+            State::Waiting | State::Deferred | State::Sending { .. } => {
                 self.input.extend_from_slice(bytes);
                 if !self.head_began {
                     self.head_began = true;
@@ -167,6 +176,12 @@ impl Exchange {
             }
             Err(refusal) => Some(Err(refusal)),
         }
+    }
+
+    /// Takes note that the answer will take time; nothing is read and no further request comes out before [`Exchange::answer`].
+    pub fn defer(&mut self, now: Duration) {
+        self.deadline = now + self.timeouts.answer;
+        self.state = State::Deferred;
     }
 
     /// Gives the answer to the request that [`Exchange::poll_request`] returned.
@@ -229,6 +244,7 @@ impl Exchange {
         (now >= self.deadline).then_some(match self.state {
             State::Waiting if self.head_began => Expired::Head,
             State::Waiting => Expired::Idle,
+            State::Deferred => Expired::Answer,
             State::Sending { .. } => Expired::Stall,
             State::Lingering => Expired::Linger,
         })
@@ -246,7 +262,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    const TIMEOUTS: Timeouts = Timeouts { head: at(10), idle: at(60), stall: at(30), linger: at(5) };
+    const TIMEOUTS: Timeouts = Timeouts { head: at(10), idle: at(60), stall: at(30), linger: at(5), answer: at(20) };
 
     fn exchange() -> Exchange {
         Exchange::new(at(0), TIMEOUTS)
@@ -294,6 +310,21 @@ mod tests {
         assert_eq!(exchange.sent(at(2), 4), Next::Read);
         assert_eq!(path(&mut exchange), None);
         assert_eq!(exchange.next_deadline(), at(12), "the third head has begun");
+    }
+
+    #[test]
+    fn an_answer_that_takes_time_has_a_deadline_and_nothing_is_read_meanwhile() {
+        let mut exchange = exchange();
+        exchange.handle_input(at(0), b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n");
+        assert_eq!(path(&mut exchange).as_deref(), Some("/1"));
+        exchange.defer(at(1));
+        assert!(!exchange.wants_input() && !exchange.is_waiting());
+        assert_eq!((path(&mut exchange), exchange.to_send()), (None, ToSend::Nothing));
+        assert_eq!(exchange.handle_timeout(at(20)), None);
+        assert_eq!(exchange.handle_timeout(at(21)), Some(Expired::Answer));
+        exchange.answer(at(21), answer(0..0, true));
+        assert_eq!(exchange.sent(at(22), 4), Next::Read);
+        assert_eq!(path(&mut exchange).as_deref(), Some("/2"));
     }
 
     #[test]

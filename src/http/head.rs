@@ -20,6 +20,11 @@ pub struct Request {
     /// `Range` and `If-Range` (RFC 9110 §14.2, §13.1.5), as sent.
     pub range: Option<String>,
     pub if_range: Option<String>,
+    /// `If-None-Match` (RFC 9110 §13.1.2), as sent.
+    pub if_none_match: Option<String>,
+    /// `Host`, when it looks like one: a name or address, and perhaps a port. It is the client's word, good for links that it will follow
+    /// itself and for nothing else.
+    pub host: Option<String>,
     /// Whether the client may send another request on this connection.
     pub keep_alive: bool,
 }
@@ -62,6 +67,8 @@ fn request(head: &httparse::Request<'_, '_>) -> Result<Request, Refusal> {
         path: clean_path(head.path.unwrap_or_default()).ok_or(BAD_PATH)?,
         range: None,
         if_range: None,
+        if_none_match: None,
+        host: None,
         keep_alive: head.version == Some(1), // RFC 9112 §9.3: 1.1 keeps alive, 1.0 closes, unless said otherwise
     };
     // No Host header is asked for (RFC 9112 §3.2 would have it so): nothing here depends on it, and boot ROMs are what they are.
@@ -71,6 +78,10 @@ fn request(head: &httparse::Request<'_, '_>) -> Result<Request, Refusal> {
             request.range = text();
         } else if header.name.eq_ignore_ascii_case("if-range") {
             request.if_range = text();
+        } else if header.name.eq_ignore_ascii_case("if-none-match") {
+            request.if_none_match = text();
+        } else if header.name.eq_ignore_ascii_case("host") {
+            request.host = text().filter(|host| is_host(host));
         } else if header.name.eq_ignore_ascii_case("connection") {
             request.keep_alive = keeps_alive(&text().unwrap_or_default(), request.keep_alive);
         } else if header.name.eq_ignore_ascii_case("transfer-encoding")
@@ -80,6 +91,13 @@ fn request(head: &httparse::Request<'_, '_>) -> Result<Request, Refusal> {
         }
     }
     Ok(request)
+}
+
+/// Letters, digits and what addresses are written with (RFC 3986 §3.2.2, less what nobody's machine is called): text that means nothing
+/// to HTML or a shell.
+fn is_host(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    (1..=HOST_BYTES_MAX).contains(&text.len()) && text.bytes().all(plain)
 }
 
 fn keeps_alive(connection: &str, default: bool) -> bool {
@@ -131,6 +149,8 @@ fn percent_decoded(path: &str) -> Option<String> {
     String::from_utf8(decoded).ok()
 }
 
+/// A DNS name (RFC 1035 §2.3.4), a colon and a port.
+const HOST_BYTES_MAX: usize = 255 + 6;
 const MALFORMED: Refusal = Refusal { status: Status::BadRequest, reason: "this is not an HTTP request" };
 const BAD_PATH: Refusal = Refusal { status: Status::BadRequest, reason: "the path cannot be read" };
 const BODY: Refusal = Refusal { status: Status::BadRequest, reason: "requests with a body are not taken" };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Contents;
+use super::contents::Contents;
 use crate::limits::{IMAGE_FACTS_MAX, IMAGE_TEXT_BYTES_MAX};
 use crate::rootfs::{Boot, DataCount, NodeId, NodeKind, shown};
 use crate::squashfs::{self, Compression};

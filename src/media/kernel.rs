@@ -22,9 +22,43 @@ pub(super) fn is_kernel(head: &[u8]) -> bool {
     MARKS.iter().any(|(offset, mark)| head.get(*offset..).is_some_and(|rest| rest.starts_with(mark)))
 }
 
+/// Where a bzImage says at which offset its version stands (`kernel_version`, boot protocol 2.00 and later), counted from byte 0x200.
+const VERSION_POINTER: usize = 0x20e;
+/// How much of a file tells the version: the pointer of today's kernels leads to 0x3a00 or so, still inside the set-up code.
+pub(super) const VERSION_END: u64 = 64 << 10;
+
+/// The version of a bzImage, as in `/lib/modules/<version>`.
+pub(super) fn version(head: &[u8]) -> Option<String> {
+    let (offset, mark) = MARKS[0];
+    if !head.get(offset..)?.starts_with(mark) {
+        return None;
+    }
+    let pointer = head.get(VERSION_POINTER..VERSION_POINTER + 2)?;
+    let text = head.get(usize::from(u16::from_le_bytes([pointer[0], pointer[1]])) + 0x200..)?;
+    let text = &text[..text.iter().position(|byte| *byte == 0)?];
+    let version = text.split(|byte| *byte == b' ').next()?;
+    (!version.is_empty()).then(|| String::from_utf8_lossy(version).into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_version_of_a_bzimage() {
+        let mut head = vec![0; 0x400];
+        head[0x202..0x206].copy_from_slice(b"HdrS");
+        head[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
+        let text = b"6.1.0-28-amd64 (debian-kernel@lists.debian.org) #1 SMP\0";
+        head[0x300..0x300 + text.len()].copy_from_slice(text);
+        assert_eq!(version(&head).as_deref(), Some("6.1.0-28-amd64"));
+        assert_eq!(version(&head[..0x310]), None, "cut");
+        head[0x20e..0x210].copy_from_slice(&[0xff; 2]);
+        assert_eq!(version(&head), None, "it leads past the end");
+        head[0x202] = 0;
+        assert_eq!(version(&head), None, "no bzImage");
+        assert_eq!(version(b""), None);
+    }
 
     #[test]
     fn kernels_are_known_by_their_marks() {

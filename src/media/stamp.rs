@@ -1,108 +1,141 @@
-//! What a boot set was made from, kept beside it, so that the same image is not built twice.
+//! What an ISO was made from, noted in a file, so that the same is not made twice.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Artifact, BootSet, INITRD, ImageFacts, KERNEL, SQUASHFS, part, sync_directory};
+use super::files::{self, FileError};
+use super::names::Name;
+use super::overlay::Identity;
+use super::{Artifact, ImageFacts, Medium};
 use crate::limits::STAMP_BYTES_MAX;
+use crate::storage::Extent;
 use crate::units::Digest;
 
-const STAMP: &str = "boot-set.json";
-
 /// Raised when the same inputs give other files.
-const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 4;
 
-/// Everything that the files depend on.
+/// Everything that an ISO depends on; digests in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Inputs {
-    format: u32,
-    product: String,
-    layers: Vec<String>,
-}
-
-impl Inputs {
-    pub(super) fn new(product: &str, layers: &[Digest]) -> Self {
-        let layers = layers.iter().map(Digest::to_string).collect();
-        Self { format: FORMAT, product: product.to_owned(), layers }
-    }
+    pub(super) format: u32,
+    pub(super) product: String,
+    pub(super) layers: Vec<String>,
+    /// Of the overlay's content.
+    pub(super) overlay: Option<String>,
+    pub(super) arch: String,
+    /// Of the menu.
+    pub(super) menu: String,
+    /// Of the boot programs that come from this one.
+    pub(super) loaders: String,
 }
 
 /// A file as it was when the stamp was made; hashing it all at every start would take seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Fingerprint {
+pub(super) struct Fingerprint {
     size: u64,
     mtime: i64,
     mtime_nsec: i64,
     inode: u64,
 }
 
+impl Fingerprint {
+    pub(super) fn of(found: &Metadata) -> Self {
+        // Not the time of change: who hands the ISO to another user with chown does not touch it.
+        Self { size: found.size(), mtime: found.mtime(), mtime_nsec: found.mtime_nsec(), inode: found.ino() }
+    }
+
+    pub(super) const fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    /// Of what is at a path.
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
+        fs::symlink_metadata(path).map(|found| Self::of(&found))
+    }
+}
+
+/// Offset and length.
+type Place = Vec<(u64, u64)>;
+
+/// An ISO that was built.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stamp {
-    inputs: Inputs,
-    squashfs: Fingerprint,
-    kernel: Fingerprint,
-    initrd: Fingerprint,
+    pub(super) inputs: Inputs,
+    /// The overlay as it was looked through.
+    pub(super) overlay: Option<Identity>,
+    /// Name of the file.
+    iso: String,
+    print: Fingerprint,
+    sha256: String,
+    kernel: Place,
+    initrd: Place,
+    squashfs: Place,
     facts: ImageFacts,
     warnings: Vec<String>,
 }
 
-/// The boot set in a directory, if it was made from these inputs and nobody has touched it.
-pub(super) fn load(directory: &Path, inputs: &Inputs) -> Option<BootSet> {
-    let path = directory.join(STAMP);
-    if fs::metadata(&path).ok()?.len() > STAMP_BYTES_MAX {
-        return None;
-    }
-    let stamp: Stamp = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    let same = |name, wanted: &Fingerprint| fingerprint(&directory.join(name)).is_ok_and(|found| found == *wanted);
-    let untouched = same(SQUASHFS, &stamp.squashfs) && same(KERNEL, &stamp.kernel) && same(INITRD, &stamp.initrd);
-    if stamp.inputs != *inputs || !untouched {
-        return None;
-    }
-    stamp.boot_set(directory, true).ok()
-}
-
-pub(super) fn remove(directory: &Path) -> io::Result<()> {
-    match fs::remove_file(directory.join(STAMP)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => sync_directory(directory),
-    }
-}
-
 impl Stamp {
-    /// Describes the finished files in a directory.
-    pub(super) fn of(directory: &Path, inputs: Inputs, facts: ImageFacts, warnings: Vec<String>) -> io::Result<Self> {
-        let print = |name| fingerprint(&directory.join(name));
-        Ok(Self { inputs, squashfs: print(SQUASHFS)?, kernel: print(KERNEL)?, initrd: print(INITRD)?, facts, warnings })
+    pub(super) fn of(medium: &Medium, inputs: Inputs, overlay: Option<Identity>) -> Result<Self, FileError> {
+        let path = &medium.iso.path;
+        let print = Fingerprint::at(path).map_err(|source| FileError::Read { path: path.clone(), source })?;
+        let place = |extents: &[Extent]| extents.iter().map(|extent| (extent.offset, extent.length)).collect();
+        Ok(Self {
+            inputs,
+            overlay,
+            iso: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            print,
+            sha256: medium.sha256.to_string(),
+            kernel: place(&medium.kernel),
+            initrd: place(&medium.initrd),
+            squashfs: place(&medium.squashfs),
+            facts: medium.facts.clone(),
+            warnings: medium.warnings.clone(),
+        })
     }
 
-    pub(super) fn save(&self, directory: &Path) -> io::Result<()> {
-        let temporary = part(directory, STAMP);
-        let mut file = File::create(&temporary)?;
-        file.write_all(&serde_json::to_vec_pretty(self)?)?;
-        file.sync_all()?;
-        fs::rename(temporary, directory.join(STAMP))?;
-        sync_directory(directory)
-    }
-
-    pub(super) fn boot_set(&self, directory: &Path, reused: bool) -> io::Result<BootSet> {
-        let artifact = |name, print: &Fingerprint| Artifact { path: directory.join(name), size: print.size };
-        Ok(BootSet {
-            kernel: artifact(KERNEL, &self.kernel),
-            initrd: artifact(INITRD, &self.initrd),
-            squashfs: artifact(SQUASHFS, &self.squashfs),
+    /// The ISO, if it has this name, was made from these inputs, and nobody has touched it.
+    pub(super) fn medium(&self, directory: &Path, name: &Name, inputs: &Inputs) -> Option<Medium> {
+        if self.inputs != *inputs || !name.is_iso(&self.iso) {
+            return None;
+        }
+        let path = directory.join(&self.iso);
+        let found = fs::symlink_metadata(&path).ok().filter(|found| Fingerprint::of(found) == self.print)?;
+        let extents =
+            |place: &Place| place.iter().map(|&(offset, length)| Extent { offset, length }).collect::<Vec<_>>();
+        Some(Medium {
+            built: found.modified().ok()?,
+            iso: Artifact { path, size: found.len() },
+            sha256: self.sha256.parse::<Digest>().ok()?,
+            kernel: extents(&self.kernel),
+            initrd: extents(&self.initrd),
+            squashfs: extents(&self.squashfs),
             facts: self.facts.clone(),
             warnings: self.warnings.clone(),
-            reused,
-            built: fs::metadata(directory.join(SQUASHFS))?.modified()?,
+            reused: true,
         })
     }
 }
 
-fn fingerprint(path: &Path) -> io::Result<Fingerprint> {
-    let found = fs::symlink_metadata(path)?;
-    Ok(Fingerprint { size: found.size(), mtime: found.mtime(), mtime_nsec: found.mtime_nsec(), inode: found.ino() })
+/// Reads a stamp. Whatever is wrong with it, it is none.
+pub(super) fn load<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    if fs::metadata(path).ok()?.len() > STAMP_BYTES_MAX {
+        return None;
+    }
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+pub(super) fn save<T: Serialize>(path: &Path, stamp: &T) -> Result<(), FileError> {
+    files::make_parent(path)?;
+    let refused = |error: serde_json::Error| FileError::Write { path: path.to_owned(), source: error.into() };
+    files::write(path, 0o600, &serde_json::to_vec_pretty(stamp).map_err(refused)?)
+}
+
+/// Takes a stamp away: from here on what it speaks of is not believed.
+pub(super) fn remove(path: &Path) -> Result<(), FileError> {
+    if files::remove(path)? { files::sync_parent(path) } else { Ok(()) }
 }

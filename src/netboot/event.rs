@@ -7,6 +7,7 @@ use crate::units::MacAddr;
 use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
@@ -29,6 +30,10 @@ pub enum Event {
     FileSent { mac: MacAddr, piece: Piece, to: SocketAddr, bytes: u64, took: Duration },
     /// A client left (or was cut) in the middle of a piece: `sent` of `size` bytes had gone out.
     FileBroken { mac: MacAddr, piece: Piece, to: SocketAddr, sent: u64, size: u64, reason: Cow<'static, str> },
+    /// The last byte of an ISO, or of its checksum, went out to somebody who asked for it by `name`.
+    DownloadSent { name: Arc<str>, to: SocketAddr, bytes: u64, took: Duration },
+    /// Somebody left (or was cut) in the middle of a download: `sent` of `size` bytes had gone out.
+    DownloadBroken { name: Arc<str>, to: SocketAddr, sent: u64, size: u64, reason: Cow<'static, str> },
     /// An HTTP request or connection was refused.
     Refused { to: SocketAddr, reason: Cow<'static, str> },
     /// Something the operator may want to know and need not mend: an interface is served again.

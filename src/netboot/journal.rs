@@ -145,6 +145,14 @@ impl Journal {
                 let text = format!("HTTP: Sending file \"{name}\" to {to} ended after {sent} of {size}: {reason}");
                 self.complain(now, Verb::BrokenHttp, Source::Mac(mac), &reason, Level::Warn, text);
             }
+            Event::DownloadSent { name, to, .. } => {
+                self.tell(now, Level::Info, format!("HTTP: Sent {name:?} to {to}"));
+            }
+            Event::DownloadBroken { name, to, sent, size, reason } => {
+                let (sent, size) = (ByteSize(sent), ByteSize(size));
+                let text = format!("HTTP: Sending {name:?} to {to} ended after {sent} of {size}: {reason}");
+                self.complain(now, Verb::BrokenHttp, Source::Address(to.ip()), &reason, Level::Info, text);
+            }
             Event::Refused { to, reason } => {
                 let text = format!("HTTP: Refused a request of {to}: {reason}");
                 self.complain(now, Verb::RefusedHttp, Source::Address(to.ip()), &reason, Level::Info, text);
@@ -350,6 +358,18 @@ mod tests {
             ]
         );
         assert_eq!(lines(journal, 15, sent(Piece::CloudConfig)).len(), 1, "the agent reads it again");
+    }
+
+    #[test]
+    fn downloads_by_people_have_their_name_in_the_log() {
+        let mut journal = Journal::new(false);
+        let (name, to) = (std::sync::Arc::from("kairos.iso.custom.iso"), client(567));
+        let sent = Event::DownloadSent { name: std::sync::Arc::clone(&name), to, bytes: 5, took: at(1) };
+        assert_eq!(lines(&mut journal, 0, sent), ["HTTP: Sent \"kairos.iso.custom.iso\" to 192.168.68.113:567"]);
+        let broken = Event::DownloadBroken { name, to, sent: 5_000, size: 9_000, reason: "the client left".into() };
+        let line = "HTTP: Sending \"kairos.iso.custom.iso\" to 192.168.68.113:567 ended after 5.0 kB of 9.0 kB: the client left";
+        assert_eq!(lines(&mut journal, 1, broken.clone()), [line]);
+        assert!(lines(&mut journal, 2, broken).is_empty(), "a browser that tries again and again is counted");
     }
 
     #[test]

@@ -82,10 +82,10 @@ pub enum Error {
     Refused(String),
     #[error("{host}: {what} took longer than {} s", .limit.as_secs_f32())]
     Timeout { host: String, what: &'static str, limit: Duration },
-    #[error("{host}: TLS failed: {reason}; trust its authority with ca_file, or set allow-insecure-registries")]
-    Tls { host: String, reason: String },
-    #[error("{host} does not speak TLS; set allow-insecure-registries if it speaks plain HTTP")]
-    NotTls { host: String },
+    #[error("{host}: TLS failed: {reason}; trust its authority with ca_file{}", .trust.or(", or set allow-insecure-registries", ""))]
+    Tls { host: String, reason: String, trust: Trust },
+    #[error("{host} does not speak TLS; {} if it speaks plain HTTP", .trust.or("set allow-insecure-registries", "write http://"))]
+    NotTls { host: String, trust: Trust },
     #[error("the connection to {host} failed")]
     Io { host: String, source: io::Error },
     #[error("{host} does not speak HTTP as it should: {reason}")]
@@ -96,8 +96,8 @@ pub enum Error {
     Proxied { host: String, variable: &'static str, source: Box<Error> },
     #[error("{0} redirects more than {max} times", max = limits::REDIRECTS_MAX)]
     Redirects(String),
-    #[error("{from} redirects to plain HTTP at {to}; set allow-insecure-registries to follow")]
-    Downgrade { from: String, to: String },
+    #[error("{from} redirects to plain HTTP at {to}{}", .trust.or("; set allow-insecure-registries to follow", ", which is not followed"))]
+    Downgrade { from: String, to: String, trust: Trust },
     #[error("{url} is larger than {limit} bytes")]
     TooLarge { url: String, limit: u64 },
     #[error("{url}: the server answers {status}")]
@@ -138,6 +138,16 @@ pub enum Trust {
     Verified,
     /// As `allow-insecure-registries` says.
     AsConfigured,
+}
+
+impl Trust {
+    /// What an operator can do about a server that is not trusted: the setting is of no use where all must be verified.
+    const fn or(self, as_configured: &'static str, verified: &'static str) -> &'static str {
+        match self {
+            Self::AsConfigured => as_configured,
+            Self::Verified => verified,
+        }
+    }
 }
 
 /// A header of a request.
@@ -227,7 +237,7 @@ impl Client {
             let Some(location) = response.redirect() else { return Ok(response) };
             let next = url.join(location)?;
             if url.scheme == Scheme::Https && next.scheme == Scheme::Http && !self.may_be_plain(trust) {
-                return Err(Error::Downgrade { from: url.authority, to: next.authority });
+                return Err(Error::Downgrade { from: url.authority, to: next.authority, trust });
             }
             secrets_allowed = secrets_allowed && url.may_share_secrets_with(&next);
             url = Url { userinfo: if secrets_allowed { url.userinfo } else { None }, ..next };
@@ -324,6 +334,7 @@ impl Client {
             host: url.authority.clone(),
             proxy: proxy.map(|address| (variable, authority(address).to_owned())),
             timeouts: self.settings.timeouts,
+            trust,
             stop: self.stop.clone(),
         };
         match call(agent.unwrap_or(&agents.direct)) {
@@ -464,6 +475,7 @@ struct Faults {
     /// Whom the connection is made to instead: the variable that says so, and the address without its login.
     proxy: Option<(&'static str, String)>,
     timeouts: Timeouts,
+    trust: Trust,
     stop: Stop,
 }
 
@@ -472,13 +484,13 @@ impl Faults {
         if self.stop.is_stopped() {
             return Error::Stopped;
         }
-        let host = self.host.clone();
+        let (host, trust) = (self.host.clone(), self.trust);
         match error {
             ureq::Error::HostNotFound => self.of_connecting(Error::Resolve),
             ureq::Error::Timeout(which) => self.timeout(which),
             ureq::Error::Io(source) => self.explain_io(source),
-            ureq::Error::Rustls(error) => Error::Tls { host, reason: error.to_string() },
-            ureq::Error::Tls(reason) => Error::Tls { host, reason: reason.to_owned() },
+            ureq::Error::Rustls(error) => Error::Tls { host, reason: error.to_string(), trust },
+            ureq::Error::Tls(reason) => Error::Tls { host, reason: reason.to_owned(), trust },
             ureq::Error::ConnectProxyFailed(reason) => Error::ProxyRefused { host, reason },
             other => Error::Protocol { host, reason: other.to_string() },
         }
@@ -512,7 +524,7 @@ impl Faults {
     }
 
     fn explain_io(&self, source: io::Error) -> Error {
-        let host = self.host.clone();
+        let (host, trust) = (self.host.clone(), self.trust);
         let text = source.to_string();
         match source.kind() {
             io::ErrorKind::ConnectionRefused => self.of_connecting(Error::Refused),
@@ -520,8 +532,8 @@ impl Faults {
                 self.of_connecting(|host| Error::Io { host, source })
             }
             // rustls reports through io::Error; a record type that TLS does not have is a server speaking plain text.
-            io::ErrorKind::InvalidData if text.contains("InvalidContentType") => Error::NotTls { host },
-            io::ErrorKind::InvalidData => Error::Tls { host, reason: text },
+            io::ErrorKind::InvalidData if text.contains("InvalidContentType") => Error::NotTls { host, trust },
+            io::ErrorKind::InvalidData => Error::Tls { host, reason: text, trust },
             // getaddrinfo's failures have no kind of their own.
             _ if text.contains("failed to lookup address") => self.of_connecting(Error::Resolve),
             _ => Error::Io { host, source },

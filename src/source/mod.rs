@@ -11,19 +11,23 @@
 pub mod auth;
 pub mod blob;
 pub mod cache;
+pub mod checksum;
 pub mod client;
 pub mod credentials;
 mod download;
 pub mod fetch;
 pub mod manifest;
+pub mod part;
 pub mod progress;
 pub mod proxy;
 pub mod pull;
 pub mod reference;
 pub mod registry;
 pub mod release;
+mod resume;
 pub mod retry;
 pub mod secret;
+mod stamp;
 pub mod url;
 
 pub use blob::LayerReader;

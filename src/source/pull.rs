@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -12,6 +11,7 @@ use super::blob::{Blob, LayerReader};
 use super::cache::{self, BlobCache};
 use super::download::Download;
 use super::manifest::ImageManifest;
+use super::part;
 use super::registry::{self, Registry};
 use super::retry::Stop;
 use crate::limits;
@@ -28,12 +28,8 @@ pub enum Error {
     Digest { wanted: Digest, actual: Digest },
     #[error("layer {digest} is longer than the {size} bytes that its manifest promises")]
     TooLong { digest: Digest, size: u64 },
-    #[error("the disk of {path} is full; {need} more are needed for this layer alone", need = ByteSize(*.need))]
-    DiskFull { path: PathBuf, need: u64 },
-    #[error("cannot write {path}")]
-    Write { path: PathBuf, source: io::Error },
-    #[error("cannot read {path}")]
-    Read { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Part(part::Error),
     #[error(transparent)]
     Cache(#[from] cache::Error),
     #[error("cannot start a thread for downloads")]
@@ -42,6 +38,15 @@ pub enum Error {
     NoLayer(usize),
     #[error("the download was stopped")]
     Stopped,
+}
+
+impl From<part::Error> for Error {
+    fn from(error: part::Error) -> Self {
+        match error {
+            part::Error::Stopped => Self::Stopped,
+            error => Self::Part(error),
+        }
+    }
 }
 
 /// How far the download is.

@@ -354,7 +354,7 @@ impl From<Error> for Failure {
 }
 
 /// `bytes 100-199/200` → 100.
-fn range_start(header: &str) -> Option<u64> {
+pub(super) fn range_start(header: &str) -> Option<u64> {
     header.trim().strip_prefix("bytes")?.trim_start().split_once('-')?.0.parse().ok()
 }
 

@@ -3,6 +3,7 @@
 //! No policy here: each file wraps one kernel interface, owns its descriptor and returns [`std::io::Error`].
 #![allow(unsafe_code)]
 
+pub mod block;
 pub mod descriptors;
 pub mod discard;
 pub mod memory;
@@ -13,6 +14,7 @@ pub mod port_holder;
 pub mod raw_ip;
 pub mod sendfile;
 pub mod signal;
+pub mod tcp;
 pub mod terminal;
 pub mod testbed;
 pub mod time;

@@ -6,11 +6,17 @@ use std::time::Duration;
 /// Columns of the terminal behind `stream`; `None` when it is no terminal or does not know.
 #[must_use]
 pub fn columns(stream: &impl AsRawFd) -> Option<usize> {
+    size(stream).map(|(columns, _)| columns)
+}
+
+/// Columns and rows of the terminal behind `stream`; `None` when it is no terminal or does not know.
+#[must_use]
+pub fn size(stream: &impl AsRawFd) -> Option<(usize, usize)> {
     // SAFETY: `winsize` is four numbers; all zeroes is a valid value of it.
     let mut size: libc::winsize = unsafe { std::mem::zeroed() };
     // SAFETY: TIOCGWINSZ writes one winsize to the pointer, which is to a live one.
     let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
-    (result == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
+    (result == 0 && size.ws_col > 0).then_some((usize::from(size.ws_col), usize::from(size.ws_row)))
 }
 
 /// Waits until a write of up to `PIPE_BUF` bytes would not block, and tells whether that came within `patience`. A stream whose reader has

@@ -1,10 +1,10 @@
 //! The HTTP loop on real sockets, judged by curl and by raw bytes.
 
-use auroraboot::daemon::http::{Http, HttpError, Options, Stopper};
+use auroraboot::daemon::http::{Http, HttpError, Netboot, Options, Sites, Stopper};
 use auroraboot::http::exchange::Timeouts;
 use auroraboot::netboot::blob::Blob;
 use auroraboot::netboot::cmdline::Cmdline;
-use auroraboot::netboot::event::{self, Event, Piece};
+use auroraboot::netboot::event::{self, Event, Piece, Teller};
 use auroraboot::netboot::names::{Names, file};
 use auroraboot::netboot::served::{BootSet, Memory, Served};
 use auroraboot::storage::Extent;
@@ -40,8 +40,8 @@ impl Server {
         let (teller, events) = event::channel(10_000);
         let served = served();
         let names = served.names.clone();
-        let http = Http::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), Arc::new(served), teller, options).unwrap();
-        let SocketAddr::V4(address) = http.local_addr().unwrap() else { panic!("an IPv4 address") };
+        let http = bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), served, teller, options).unwrap();
+        let Some(SocketAddr::V4(address)) = http.netboot_addr() else { panic!("an IPv4 address") };
         let stopper = http.stopper();
         let thread = Some(std::thread::spawn(move || http.run()));
         Self { address, events, names, stopper, thread }
@@ -79,6 +79,11 @@ impl Drop for Server {
             thread.join().expect("the loop does not panic").expect("the loop ends well");
         }
     }
+}
+
+fn bind(address: SocketAddrV4, served: Served, teller: Teller, options: Options) -> Result<Http, HttpError> {
+    let netboot = Some(Netboot { address, served: Arc::new(served) });
+    Http::bind(Sites { netboot, media: None }, teller, options)
 }
 
 pub fn served() -> Served {
@@ -154,7 +159,7 @@ fn response(stream: &mut impl BufRead, with_body: bool) -> (String, Vec<u8>) {
 }
 
 fn short(timeout: Duration) -> Options {
-    let timeouts = Timeouts { head: timeout, idle: timeout, stall: timeout, linger: timeout };
+    let timeouts = Timeouts { head: timeout, idle: timeout, stall: timeout, linger: timeout, answer: timeout };
     Options { timeouts, ..Options::default() }
 }
 
@@ -346,8 +351,8 @@ fn a_file_that_becomes_shorter_ends_the_response_not_the_server() {
     set.boot_set.rootfs = Blob::whole(rootfs.try_clone().unwrap(), ROOTFS_BYTES, "r");
     let names = set.names.clone();
     let (teller, events) = event::channel(100);
-    let http = Http::bind("127.0.0.1:0".parse().unwrap(), Arc::new(set), teller, Options::default()).unwrap();
-    let SocketAddr::V4(address) = http.local_addr().unwrap() else { panic!("an IPv4 address") };
+    let http = bind("127.0.0.1:0".parse().unwrap(), set, teller, Options::default()).unwrap();
+    let Some(SocketAddr::V4(address)) = http.netboot_addr() else { panic!("an IPv4 address") };
     let stopper = http.stopper();
     let thread = std::thread::spawn(move || http.run());
     let mut stream = connect(address);
@@ -366,11 +371,11 @@ fn a_taken_port_is_an_error_that_names_the_holder() {
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let SocketAddr::V4(address) = holder.local_addr().unwrap() else { panic!("an IPv4 address") };
     let (teller, _events) = event::channel(1);
-    let error = Http::bind(address, Arc::new(served()), teller, Options::default()).unwrap_err().to_string();
+    let error = bind(address, served(), teller, Options::default()).unwrap_err().to_string();
     assert!(error.contains("the port is taken by ") && error.contains(&std::process::id().to_string()), "{error}");
     let (teller, _events) = event::channel(1);
     let elsewhere = "192.0.2.1:0".parse().unwrap();
-    let error = Http::bind(elsewhere, Arc::new(served()), teller, Options::default()).unwrap_err();
+    let error = bind(elsewhere, served(), teller, Options::default()).unwrap_err();
     assert!(matches!(error, HttpError::Listen { .. }), "{error}");
 }
 

@@ -42,6 +42,12 @@ const REACHED: &[(&str, &str)] = &[
     ("CREDENTIAL_HELPER_TIMEOUT", "a_helper_is_asked_answers_and_is_ended_in_time"),
     ("DOWNLOADS_AT_ONCE", "the_top_layers_come_first_and_only_so_many_at_once"),
     ("BLOB_BUFFER_BYTES", "every_encoding_by_tag_and_by_digest_and_a_second_run_without_the_registry"),
+    ("ISO_BYTES_MAX", "what_is_too_large_to_be_an_iso_is_refused_before_it_comes"),
+    ("CHECKSUM_BYTES_MAX", "a_checksum_file_that_is_none_is_told"),
+    ("FETCH_NOTE_BYTES_MAX", "a_stamp_holds_until_its_file_is_touched"),
+    ("GITHUB_ANSWER_BYTES_MAX", "an_endless_api_answer_is_not_read_to_its_end"),
+    ("GITHUB_PAGES_MAX", "an_artifact_that_does_not_exist_is_answered_with_those_that_do"),
+    ("NAMES_LISTED_MAX", "an_artifact_that_does_not_exist_is_answered_with_those_that_do"),
     ("PROGRESS_REDRAW", "a_terminal_gets_one_line_that_is_redrawn"),
     ("PROGRESS_LOG", "a_log_gets_a_line_at_the_start_now_and_then_and_at_the_end"),
     ("TAR_EXTENSION_BYTES_MAX", "extension_headers_are_bounded_each_and_together"),
@@ -66,6 +72,8 @@ const REACHED: &[(&str, &str)] = &[
     ("SQUASHFS_LINK_BYTES_MAX", "what_squashfs_cannot_hold_is_an_error"),
     ("SQUASHFS_XATTR_VALUE_BYTES_MAX", "values_and_totals_are_bounded"),
     ("SQUASHFS_XATTRS_BYTES_MAX", "values_and_totals_are_bounded"),
+    ("ESP_BYTES_MAX", "what_fat_or_a_boot_catalog_cannot_hold_is_refused"),
+    ("EFI_PROGRAM_BYTES_MAX", "what_is_too_large_to_be_a_boot_loader_is_refused"),
     ("IMAGE_TEXT_BYTES_MAX", "a_release_file_too_large_to_be_one_is_not_read"),
     ("IMAGE_FACTS_MAX", "what_an_image_says_of_itself_cannot_steer_a_terminal"),
     ("STAMP_BYTES_MAX", "the_same_image_is_not_built_twice"),
@@ -97,6 +105,11 @@ const REACHED: &[(&str, &str)] = &[
     ("HTTP_IDLE_TIMEOUT", "idle_and_stalled_connections_end_and_progress_counts"),
     ("HTTP_STALL_TIMEOUT", "idle_and_stalled_connections_end_and_progress_counts"),
     ("HTTP_LINGER_TIMEOUT", "the_last_response_is_followed_by_lingering"),
+    ("WEB_REQUESTS_MAX", "a_handler_that_hangs_costs_its_client_a_page_and_nobody_else_anything"),
+    ("WEB_WAITING_MAX", "more_requests_for_pages_than_there_is_room_for_are_refused_at_once"),
+    ("HTTP_ANSWER_TIMEOUT", "an_answer_that_takes_time_has_a_deadline_and_nothing_is_read_meanwhile"),
+    ("WEB_ANSWER_BYTES_MAX", "an_answer_is_bounded"),
+    ("WEB_RETRY", "without_descriptors_pages_wait_and_downloads_go_on"),
     ("EVENTS_WAITING_MAX", "the_channel_of_the_product_is_bounded"),
     ("CMDLINE_BYTES_MAX", "the_line_is_bounded"),
     ("URL_BYTES_MAX", "the_line_is_bounded"),
@@ -113,6 +126,15 @@ const REACHED: &[(&str, &str)] = &[
     ("INTERFACE_SETTLE", "an_interface_that_goes_down_or_away_is_served_again_when_it_is_back"),
     ("STOP_PATIENCE", "a_registry_that_swallows_everything_does_not_hold_the_end_up"),
     ("LOG_PATIENCE", "a_stderr_that_nobody_reads_holds_nothing_up"),
+    ("FLASH_PIECE_BYTES", "two_pieces_of_each_stick_are_in_memory"),
+    ("FLASH_PIECES", "two_pieces_of_each_stick_are_in_memory"),
+    ("FLASH_HEAD_BYTES", "the_head_is_withheld_the_body_in_large_pieces_and_the_end_wiped"),
+    ("FLASH_TAIL_BYTES", "the_head_is_withheld_the_body_in_large_pieces_and_the_end_wiped"),
+    ("FLASH_DEVICES_MAX", "the_same_stick_twice_and_too_many_are_refused"),
+    ("FLASH_LOCK_PATIENCE", "a_lock_is_waited_for_and_then_respected"),
+    ("DEVICE_TEXT_CHARS_MAX", "device_text_is_short_and_cannot_steer_a_terminal"),
+    ("HOLDERS_NESTED_MAX", "a_volume_that_nothing_uses_is_a_usage_and_circles_end"),
+    ("CHECKSUM_FILE_BYTES_MAX", "the_checksum_beside_it_in_every_common_shape"),
     ("GPT_ENTRIES_MAX", "a_hostile_header_with_right_checksums_is_refused"),
     ("ISO_DESCRIPTORS_MAX", "descriptors_without_end_are_refused"),
     ("ISO_DIRECTORY_BYTES_MAX", "an_oversized_directory_is_refused"),
@@ -129,6 +151,7 @@ const REACHED: &[(&str, &str)] = &[
 /// Limits that no test reaches, and why.
 const NOT_REACHED: &[(&str, &str)] = &[
     ("RESOLVE_TIMEOUT", "the C library asks the host's own DNS server, which a test cannot replace"),
+    ("FLUSH_BYTES", "a pace and not a bound: what is not on the disk by then is brought there in the end"),
     ("POLL_EVENTS", "what does not fit is in the next turn of the loop"),
     ("INTERFACE_RETRY", "only a kernel that refuses a socket it granted before leads there"),
 ];
@@ -183,8 +206,14 @@ fn the_product_runs_with_its_named_limits() {
     let http::Options { timeouts, connections_max } = http::Options::default();
     assert_eq!(connections_max, limits::HTTP_CONNECTIONS_MAX);
     assert_eq!(
-        [timeouts.head, timeouts.idle, timeouts.stall, timeouts.linger],
-        [limits::HTTP_HEAD_TIMEOUT, limits::HTTP_IDLE_TIMEOUT, limits::HTTP_STALL_TIMEOUT, limits::HTTP_LINGER_TIMEOUT]
+        [timeouts.head, timeouts.idle, timeouts.stall, timeouts.linger, timeouts.answer],
+        [
+            limits::HTTP_HEAD_TIMEOUT,
+            limits::HTTP_IDLE_TIMEOUT,
+            limits::HTTP_STALL_TIMEOUT,
+            limits::HTTP_LINGER_TIMEOUT,
+            limits::HTTP_ANSWER_TIMEOUT
+        ]
     );
 }
 

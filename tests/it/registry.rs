@@ -3,7 +3,7 @@
 pub mod fake;
 mod faults;
 mod logins;
-mod proxies;
+pub mod proxies;
 mod pulls;
 pub mod real;
 

@@ -258,16 +258,16 @@ fn pinned(registry: &FakeRegistry, image: &Image) -> String {
 }
 
 /// A tmpfs of that many MiB; unmounted when the test ends.
-struct SmallDisk(PathBuf);
+pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(path: &Path, mib: u32) -> Self {
+    pub fn mount(path: &Path, mib: u32) -> Self {
         std::fs::create_dir_all(path).unwrap();
         mount(&["-t", "tmpfs", "-o", &format!("size={mib}m,mode=0700"), "tmpfs"], path);
         Self(path.to_owned())
     }
 
-    fn enlarge(&self, mib: u32) {
+    pub fn enlarge(&self, mib: u32) {
         mount(&["-o", &format!("remount,size={mib}m")], &self.0);
     }
 }

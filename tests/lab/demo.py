@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -11,10 +10,9 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 
 import lan as network  # noqa: E402
+import sources  # noqa: E402
 from node import FIRMWARE, Node  # noqa: E402
 from product import HOSTNAME, Product  # noqa: E402
-
-HERE = Path(__file__).resolve().parent
 
 
 def step(text):
@@ -45,11 +43,9 @@ class Follow(threading.Thread):
 
 
 def demo(directory):
-    image = subprocess.run([HERE / "image", "mini"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
     step("4. A LAN in network namespaces: a switch, a home router (an ordinary DHCP server), a registry, our server")
     with network.Lan(directory, taps=1) as lan:
-        lan.start_registry(Path(image) / "registry")
-        product = Product(lan, "mini", directory)
+        product = Product(lan, sources.registry(lan, "mini", directory), directory)
         step("5. Starting auroraboot on the server, as anyone would:")
         print("   $ " + " ".join(["auroraboot", *product.command[1:]]), flush=True)
         follow = Follow(product.log_path)
@@ -79,7 +75,7 @@ def verdict(product, node, wrong):
     if wrong:
         return f"FAIL: auroraboot on Ctrl-C: {wrong}"
     return (
-        f"PASS: machine {node.mac} booted {product.image} over the network in {node.seen['node_up']:.0f} s "
+        f"PASS: machine {node.mac} booted the image over the network in {node.seen['node_up']:.0f} s "
         f"and took its cloud config (sha256 {product.config_sha256})"
     )
 

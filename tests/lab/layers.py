@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""layers.py ROOT LAYOUT TAG - pack a root file system as an OCI image layout, awkwardly.
+"""layers.py ROOT LAYOUT TAG ARCHITECTURE - pack a root file system as an OCI image layout, awkwardly.
 
 Three layers, each compressed differently, hold what a careless unpacker gets wrong. Checked on the
 booted node by guest/node-report:
@@ -9,6 +9,8 @@ booted node by guest/node-report:
   layer 2 (PAX, zstd)      the whiteout; a file with security.capability; a setuid file of another
                            owner; a third hard link, to a file of layer 1
   layer 3 (plain tar)      the directory again, marked opaque
+
+ROOT itself ends up as a right unpacker would leave it.
 """
 
 import gzip
@@ -83,12 +85,21 @@ def third_layer():
     return out.getvalue()
 
 
+def apply(root, layers):
+    """What an unpacker makes of the later layers."""
+    os.remove(root + "/etc/lab-removed")
+    shutil.rmtree(root + "/opt/lab/tree")
+    for layer in layers:
+        command = ["tar", "-C", root, "-x", "-p", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--exclude=.wh.*"]
+        subprocess.run(command, input=layer, check=True)
+
+
 def zstd(data):
     return subprocess.run(["zstd", "-q", "-3", "-c"], input=data, stdout=subprocess.PIPE, check=True).stdout
 
 
 def main():
-    root, layout, tag = sys.argv[1:]
+    root, layout, tag, architecture = sys.argv[1:]
     shutil.rmtree(layout, ignore_errors=True)
     blobs = layout + "/blobs/sha256"
     os.makedirs(blobs)
@@ -105,7 +116,7 @@ def main():
         blob(tars[2], "layer.v1.tar"),
     ]
     config = {
-        "architecture": "amd64", "os": "linux", "created": "2026-01-01T00:00:00Z", "config": {},
+        "architecture": architecture, "os": "linux", "created": "2026-01-01T00:00:00Z", "config": {},
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(tar).hexdigest() for tar in tars]},
         "history": [{"created_by": "tests/lab/image"}] * len(tars),
     }
@@ -115,11 +126,12 @@ def main():
     }
     index = {"schemaVersion": 2, "manifests": [{
         **blob(json.dumps(manifest).encode(), "manifest.v1+json"),
-        "platform": {"architecture": "amd64", "os": "linux"},
+        "platform": {"architecture": architecture, "os": "linux"},
         "annotations": {"org.opencontainers.image.ref.name": tag},
     }]}
     write(layout + "/index.json", json.dumps(index).encode())
     write(layout + "/oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
+    apply(root, tars[1:])
 
 
 main()

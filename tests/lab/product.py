@@ -34,22 +34,28 @@ def binary():
     return path.resolve()
 
 
-class Product:
-    """Started by the constructor; `wait_ready`, then boot machines, then `interrupt`."""
+STICK_BYTES = 1 << 30
+# What makes it write the ISO and end.
+OFFLINE = ("disable_netboot=true", "disable_http_server=true")
 
-    def __init__(self, lan, image, directory):
+
+class Product:
+    """Started by the constructor with these settings.
+
+    Then `wait_ready`, boot machines from the network and `interrupt`; or, with the settings OFFLINE, `wait_done`.
+    """
+
+    def __init__(self, lan, settings, directory):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.image = f"{network.REGISTRY}/kairos-lab:{image}"
         config = self.directory / "cc.yaml"
         config.write_text(TEMPLATE)
         rendered = TEMPLATE.replace("[[ .lab.hostname ]]", HOSTNAME)
         self.config_sha256 = hashlib.sha256(rendered.encode()).hexdigest()
         self.log_path = self.directory / "auroraboot.log"
-        self.command = [
-            str(binary()), "--set", f"container_image={self.image}", "--set", "allow-insecure-registries=true",
-            "--set", f"state_dir={self.directory / 'state'}", "--set", f"lab.hostname={HOSTNAME}", "--cloud-config", str(config),
-        ]
+        settings = [*settings, f"state_dir={self.directory / 'state'}", f"lab.hostname={HOSTNAME}"]
+        flags = [word for setting in settings for word in ("--set", setting)]
+        self.command = [str(binary()), *flags, "--cloud-config", str(config)]
         self.process = lan.start(lan.server, self.command, self.log_path)
 
     def log(self):
@@ -60,6 +66,45 @@ class Product:
         started = time.monotonic()
         network.wait_until("auroraboot (waiting until it is ready)", lambda: " Ready: " in self.log(), timeout, self.process)
         return time.monotonic() - started
+
+    def wait_done(self, timeout=240):
+        """Until it has written the ISO and ended well."""
+        started = time.monotonic()
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"auroraboot: still running after {timeout} s") from None
+        if status:
+            raise RuntimeError(f"auroraboot: exit status {status}")
+        return time.monotonic() - started
+
+    def custom_iso(self):
+        """The custom ISO, seen to be whole and to hold the rendered cloud config."""
+        isos = self.directory / "state/iso"
+        found = list(isos.glob("*.iso.custom.iso"))
+        if len(found) != 1:
+            raise RuntimeError(f"{isos} holds {len(found)} custom ISOs: {sorted(path.name for path in isos.glob('*'))}")
+        network.run("sh", "-c", 'cd "$1" && sha256sum --check --strict --quiet *.sha256', "sh", str(isos))
+        if not (isos / f"{found[0].name}.sha256").exists():
+            raise RuntimeError(f"{found[0]} has no .sha256 beside it")
+        inside = self.directory / "config-of-the-iso.yaml"
+        inside.unlink(missing_ok=True)
+        network.run("xorriso", "-osirrox", "on", "-indev", str(found[0]), "-extract", "/config.yaml", str(inside))
+        if hashlib.sha256(inside.read_bytes()).hexdigest() != self.config_sha256:
+            raise RuntimeError(f"{found[0]}: its config.yaml is not the rendered cloud config")
+        return found[0]
+
+    def flash(self):
+        """A stick with the custom ISO, written by the product: to a loop device; returns the file behind that."""
+        stick = self.directory / "stick.img"
+        with open(stick, "wb") as file:
+            file.truncate(STICK_BYTES)
+        device = network.run("losetup", "--find", "--show", str(stick)).strip()
+        try:
+            network.run(str(binary()), "flash", "--to", device, "--yes", "--set", f"state_dir={self.directory / 'state'}")
+        finally:
+            network.run("losetup", "--detach", device)
+        return stick
 
     def lines_missing(self, mac, addresses, tftp):
         """Which of the lines that tell an operator how this machine is doing are not in the log."""

@@ -1,11 +1,14 @@
 //! One client: its socket, its exchange, and what is being sent to it.
 
+use super::pages::NoPage;
 use crate::http::exchange::{Answer, Exchange, Expired, Next, Timeouts, ToSend};
+use crate::http::handoff::{Handoff, canonical};
 use crate::http::head::{Method, Refusal, Request};
 use crate::http::response::{self, Entity, Status};
 use crate::netboot::event::{Event, Protocol, Teller};
 use crate::netboot::served::{Body, Served, What};
 use crate::sys::sendfile::{send_before_more, sendfile};
+use crate::web::listing::Shelf;
 use mio::event::Event as Readiness;
 use mio::net::TcpStream;
 use std::borrow::Cow;
@@ -18,23 +21,36 @@ use std::time::Duration;
 /// What all connections share.
 #[derive(Debug)]
 pub(super) struct Context {
-    pub served: Arc<Served>,
+    pub served: Option<Arc<Served>>,
+    pub shelf: Shelf,
     pub events: Teller,
     pub buffer: Box<[u8]>,
 }
 
-/// What a connection's turn came to.
+/// Which of the two servers a client came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Site {
+    /// Port 8090: what machines boot.
+    Netboot,
+    /// Port 8080: ISOs, and pages for people.
+    Media,
+}
+
+/// What a connection's turn came to.
+#[derive(Debug)]
 pub(super) enum Turn {
     /// Nothing can be done before the next event.
     Wait,
     /// Its share of this turn is used up; it has more to do.
     Again,
+    /// The web thread is to be asked; the answer goes to [`Connection::answer_page`].
+    Ask(Handoff),
     Close,
 }
 
 #[derive(Debug)]
 pub(super) struct Connection {
+    site: Site,
     stream: TcpStream,
     peer: SocketAddr,
     pub exchange: Exchange,
@@ -45,12 +61,21 @@ pub(super) struct Connection {
     readable: bool,
     writable: bool,
     sending: Option<Sending>,
+    /// What the web thread was asked and has not answered yet.
+    page: Option<PageRequest>,
+}
+
+/// How to answer when the web thread does not.
+#[derive(Debug)]
+struct PageRequest {
+    method: Method,
+    keep_alive: bool,
 }
 
 /// The body that is on its way.
 #[derive(Debug)]
 struct Sending {
-    what: What,
+    what: Sent,
     body: Body,
     range: Range<u64>,
     /// Bytes of `range` that the kernel has taken.
@@ -58,17 +83,34 @@ struct Sending {
     began: Duration,
 }
 
+/// What a body is, for the log.
+#[derive(Debug)]
+enum Sent {
+    Boot(What),
+    Download(Arc<str>),
+}
+
+/// What a path stands for, and the header lines of its site.
+struct Found {
+    what: Sent,
+    content_type: &'static str,
+    headers: Arc<str>,
+    body: Body,
+}
+
 impl Connection {
-    pub fn new(now: Duration, stream: TcpStream, peer: SocketAddr, timeouts: Timeouts) -> Self {
+    pub fn new(now: Duration, site: Site, stream: TcpStream, peer: SocketAddr, timeouts: Timeouts) -> Self {
         Self {
+            site,
             stream,
-            peer,
+            peer: canonical(peer),
             exchange: Exchange::new(now, timeouts),
             accepted: now,
             queued: false,
             readable: false,
             writable: false,
             sending: None,
+            page: None,
         }
     }
 
@@ -89,8 +131,9 @@ impl Connection {
             let step = if self.exchange.to_send() != ToSend::Nothing {
                 self.send(now, share, context)
             } else if let Some(request) = self.exchange.poll_request() {
-                self.answer(now, request, context);
-                Ok(REQUEST_COST)
+                self.answer(now, request, context)
+            } else if !self.exchange.wants_input() {
+                Err(Turn::Wait)
             } else {
                 self.read(now, context)
             };
@@ -162,29 +205,64 @@ impl Connection {
         }
     }
 
-    fn answer(&mut self, now: Duration, request: Result<Request, Refusal>, context: &mut Context) {
+    /// Answers a request, or says who has to.
+    fn answer(&mut self, now: Duration, request: Result<Request, Refusal>, context: &mut Context) -> Result<u64, Turn> {
         let request = match request {
             Ok(request) => request,
             Err(refusal) => {
                 let head = response::error(refusal.status, refusal.reason, false, true);
                 context.events.tell(Event::Refused { to: self.peer, reason: refusal.reason.into() });
-                return self.exchange.answer(now, Answer { head, body: 0..0, keep_alive: false });
+                self.exchange.answer(now, Answer { head, body: 0..0, keep_alive: false });
+                return Ok(REQUEST_COST);
             }
         };
-        let keep_alive = request.keep_alive;
-        let local = match self.stream.local_addr() {
-            Ok(SocketAddr::V4(local)) => Some(local),
-            _ => None, // the connection is gone; the next write tells
-        };
-        let Some(found) = local.and_then(|local| context.served.find(local, &request.path)) else {
-            context.events.tell(Event::Refused { to: self.peer, reason: NOT_SERVED.into() });
-            let head = response::error(Status::NotFound, NOT_SERVED, keep_alive, request.method == Method::Get);
-            return self.exchange.answer(now, Answer { head, body: 0..0, keep_alive });
-        };
-        let size = found.body.size();
-        let entity = Entity { size, content_type: found.content_type, etag: found.body.etag() };
-        let response::Response { head, body, .. } = response::file(&request, entity);
-        self.exchange.answer(now, Answer { head, body: body.clone(), keep_alive });
+        let Ok(local) = self.stream.local_addr() else { return Err(Turn::Close) }; // the connection is gone
+        match (self.find(local, &request.path, context), self.site) {
+            (Some(found), _) => self.answer_file(now, &request, found),
+            (None, Site::Media) => {
+                self.exchange.defer(now);
+                self.page = Some(PageRequest { method: request.method, keep_alive: request.keep_alive });
+                return Err(Turn::Ask(Handoff::new(&request, self.peer, local)));
+            }
+            (None, Site::Netboot) => {
+                context.events.tell(Event::Refused { to: self.peer, reason: NOT_SERVED.into() });
+                self.answer_error(now, Status::NotFound, NOT_SERVED, request.method, request.keep_alive);
+            }
+        }
+        Ok(REQUEST_COST)
+    }
+
+    fn find(&self, local: SocketAddr, path: &str, context: &Context) -> Option<Found> {
+        match self.site {
+            Site::Netboot => {
+                let SocketAddr::V4(local) = local else { return None };
+                let found = context.served.as_ref()?.find(local, path)?;
+                let headers = Arc::from("");
+                Some(Found {
+                    what: Sent::Boot(found.what),
+                    content_type: found.content_type,
+                    headers,
+                    body: found.body,
+                })
+            }
+            Site::Media => {
+                let listing = context.shelf.listing();
+                let found = listing.find(path)?;
+                Some(Found {
+                    what: Sent::Download(Arc::clone(&found.name)),
+                    content_type: found.content_type,
+                    headers: Arc::clone(&found.headers),
+                    body: found.body.clone(),
+                })
+            }
+        }
+    }
+
+    fn answer_file(&mut self, now: Duration, request: &Request, found: Found) {
+        let (size, etag) = (found.body.size(), found.body.etag());
+        let entity = Entity { size, content_type: found.content_type, etag, headers: &found.headers };
+        let response::Response { head, body, .. } = response::file(request, entity);
+        self.exchange.answer(now, Answer { head, body: body.clone(), keep_alive: request.keep_alive });
         // A HEAD, or a range that is not there, sends nothing that is worth telling.
         self.sending = (!body.is_empty()).then_some(Sending {
             what: found.what,
@@ -195,28 +273,45 @@ impl Connection {
         });
     }
 
+    fn answer_error(&mut self, now: Duration, status: Status, reason: &str, method: Method, keep_alive: bool) {
+        let head = response::error(status, reason, keep_alive, method == Method::Get);
+        self.exchange.answer(now, Answer { head, body: 0..0, keep_alive });
+    }
+
+    /// Gives the web thread's answer, or says why there is none.
+    pub fn answer_page(&mut self, now: Duration, outcome: Result<Answer, NoPage>, context: &mut Context) {
+        let Some(asked) = self.page.take() else { return };
+        let error = match outcome {
+            Ok(answer) => return self.exchange.answer(now, answer),
+            Err(error) => error,
+        };
+        let reason = error.to_string();
+        context.events.tell(Event::Refused { to: self.peer, reason: reason.clone().into() });
+        self.answer_error(now, error.status(), &reason, asked.method, asked.keep_alive);
+    }
+
     fn tell_sent(&mut self, now: Duration, context: &mut Context) {
         let Some(sending) = self.sending.take() else { return };
-        let size = sending.body.size();
-        match sending.what {
-            What::Front => {}
-            // The middle of a file, asked for by a range, is no news.
-            _ if sending.range.end != size => {}
-            What::Script(mac) => {
-                context.events.tell(Event::ScriptSent { mac, to: self.peer, by: Protocol::Http });
-            }
-            What::Piece(mac, piece) => {
-                let took = now.saturating_sub(sending.began);
-                context.events.tell(Event::FileSent { mac, piece, to: self.peer, bytes: sending.sent, took });
-            }
+        if sending.range.end != sending.body.size() {
+            return; // the middle of a file, asked for by a range, is no news
         }
+        let (to, bytes, took) = (self.peer, sending.sent, now.saturating_sub(sending.began));
+        context.events.tell(match sending.what {
+            Sent::Boot(What::Front) => return,
+            Sent::Boot(What::Script(mac)) => Event::ScriptSent { mac, to, by: Protocol::Http },
+            Sent::Boot(What::Piece(mac, piece)) => Event::FileSent { mac, piece, to, bytes, took },
+            Sent::Download(name) => Event::DownloadSent { name, to, bytes, took },
+        });
     }
 
     fn tell_broken(&mut self, reason: Cow<'static, str>, context: &mut Context) {
-        if let Some(Sending { what: What::Piece(mac, piece), body, range, sent, .. }) = self.sending.take() {
-            let (sent, size) = (range.start + sent, body.size());
-            context.events.tell(Event::FileBroken { mac, piece, to: self.peer, sent, size, reason });
-        }
+        let Some(Sending { what, body, range, sent, .. }) = self.sending.take() else { return };
+        let (to, sent, size) = (self.peer, range.start + sent, body.size());
+        context.events.tell(match what {
+            Sent::Boot(What::Piece(mac, piece)) => Event::FileBroken { mac, piece, to, sent, size, reason },
+            Sent::Boot(_) => return,
+            Sent::Download(name) => Event::DownloadBroken { name, to, sent, size, reason },
+        });
     }
 
     /// Tells what the loop is about to close, and why.
@@ -226,7 +321,7 @@ impl Connection {
                 context.events.tell(Event::Refused { to: self.peer, reason: expired.explain().into() });
             }
             Expired::Stall => self.tell_broken(expired.explain().into(), context),
-            Expired::Idle | Expired::Linger => {}
+            Expired::Idle | Expired::Linger | Expired::Answer => {}
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! `http-serve PORT FILE` prints the URL and runs until it is killed.
 
-use auroraboot::daemon::http::{Http, Options};
+use auroraboot::daemon::http::{Http, Netboot, Options, Sites};
 use auroraboot::netboot::blob::Blob;
 use auroraboot::netboot::cmdline::Cmdline;
 use auroraboot::netboot::event;
@@ -24,6 +24,7 @@ pub fn main(arguments: &[String]) {
     let served = Served { names, loaders: Loaders::default(), boot_set, cmdline };
     println!("{}", served.names.url_at(address, MacAddr([0x52, 0x54, 0, 0, 0, 1]), file::ROOTFS));
     let (teller, _events) = event::channel(1);
-    let http = Http::bind(address, Arc::new(served), teller, Options::default()).expect("the port");
+    let netboot = Some(Netboot { address, served: Arc::new(served) });
+    let http = Http::bind(Sites { netboot, media: None }, teller, Options::default()).expect("the port");
     http.run().expect("the loop");
 }

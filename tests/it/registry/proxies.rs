@@ -9,7 +9,7 @@ use super::fake::FakeRegistry;
 use super::real::{Blob, Image, TAR, noise};
 
 /// A proxy that leads every CONNECT to one port, and keeps what it was asked.
-fn proxy(to: u16) -> (String, Arc<Mutex<Vec<String>>>) {
+pub fn proxy(to: u16) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://bob:hun%3Ater2@{}", listener.local_addr().unwrap());
     let heads: Arc<Mutex<Vec<String>>> = Arc::default();

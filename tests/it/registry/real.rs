@@ -122,7 +122,7 @@ impl Drop for RealRegistry {
     }
 }
 
-fn make_certificates(dir: &Path) {
+pub fn make_certificates(dir: &Path) {
     std::fs::write(dir.join("san"), "subjectAltName=IP:127.0.0.1\n").unwrap();
     let openssl = |arguments: &str| {
         run(Command::new("openssl").current_dir(dir).args(arguments.split(' ')));

@@ -1,0 +1,346 @@
+//! Which ISO is written: the one that was named, or the newest; whether it is one, and whole.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::text::clean_bytes;
+use crate::limits::CHECKSUM_FILE_BYTES_MAX;
+use crate::units::{ByteSize, Digest};
+
+/// Why there is no ISO to write. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    #[error(
+        "there is no ISO in {directory}; name one (auroraboot flash FILE.iso), or the directory it was made in: --set state_dir=PATH"
+    )]
+    None { directory: PathBuf },
+    #[error(
+        "{path} belongs to user {owner}, who could have put any ISO there; if you trust it, name the ISO itself: auroraboot flash FILE.iso"
+    )]
+    Foreign { path: PathBuf, owner: u32 },
+    #[error(
+        "{path} can be written by other users, who could have put any ISO there; if you trust it, name the ISO itself: auroraboot flash FILE.iso"
+    )]
+    Writable { path: PathBuf },
+    #[error("cannot read {path}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{path} is not a file")]
+    NotAFile { path: PathBuf },
+    #[error("{path} is not an ISO 9660 image")]
+    NotIso { path: PathBuf },
+    #[error("{path} is cut short: it has {}, and should have {}; fetch or make it again", ByteSize(*.size), ByteSize(*.wanted))]
+    Truncated { path: PathBuf, size: u64, wanted: u64 },
+    #[error("{path} holds no sha256; correct it or remove it")]
+    NoChecksum { path: PathBuf },
+}
+
+/// An ISO of the state directory, and why this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    pub path: PathBuf,
+    pub why: &'static str,
+}
+
+/// An opened ISO that looks whole.
+#[derive(Debug)]
+pub struct Image {
+    pub path: PathBuf,
+    pub file: File,
+    /// Bytes.
+    pub size: u64,
+    /// What it calls itself, as it may be shown.
+    pub label: String,
+    /// Has a partition table, without which it is only a CD.
+    pub is_hybrid: bool,
+    /// What the `.sha256` file beside it says.
+    pub expected: Option<Digest>,
+}
+
+/// How the names of ISOs with a cloud config end.
+const CUSTOM: &str = ".iso.custom.iso";
+const ISO: &str = ".iso";
+
+/// Whether the name is that of a custom ISO, which contains a cloud config.
+#[must_use]
+pub fn is_custom(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(CUSTOM.as_bytes()))
+}
+
+/// The newest custom ISO below `state_dir`, else the newest other one. `is_trusted` says whose directories may be believed: whoever can
+/// write there decides what machines boot.
+///
+/// # Errors
+/// [`ImageError`]: there is none, or it cannot be trusted.
+pub fn newest(state_dir: &Path, is_trusted: &dyn Fn(u32) -> bool) -> Result<Choice, ImageError> {
+    let directory = state_dir.join("iso");
+    let none = || ImageError::None { directory: directory.clone() };
+    for path in [state_dir, &directory] {
+        let Ok(metadata) = fs::metadata(path) else { return Err(none()) };
+        let path = path.to_owned();
+        if !is_trusted(metadata.uid()) {
+            return Err(ImageError::Foreign { path, owner: metadata.uid() });
+        }
+        if metadata.permissions().mode() & 0o022 != 0 {
+            return Err(ImageError::Writable { path });
+        }
+    }
+    let read = |source| ImageError::Read { path: directory.clone(), source };
+    let mut found: Vec<(bool, SystemTime, PathBuf)> = Vec::new();
+    for entry in fs::read_dir(&directory).map_err(read)? {
+        let path = entry.map_err(read)?.path();
+        let is_iso = path.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(ISO.as_bytes()));
+        if let Ok(metadata) = fs::symlink_metadata(&path)
+            && is_iso
+            && metadata.is_file()
+        {
+            found.push((is_custom(&path), metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), path));
+        }
+    }
+    let customs = found.iter().filter(|(custom, ..)| *custom).count();
+    let why = match (customs, found.len()) {
+        (0, 1) => "the only ISO there; no custom ISO was made, so no cloud config is in it",
+        (0, _) => "the newest ISO there; no custom ISO was made, so no cloud config is in it",
+        (1, _) => "the custom ISO, which contains the cloud config",
+        _ => "the newest of the custom ISOs, which contain the cloud config",
+    };
+    let newest = found.into_iter().max();
+    newest.map(|(.., path)| Choice { path, why }).ok_or_else(none)
+}
+
+/// Sectors of ECMA-119, whatever the device has.
+const SECTOR: u64 = 2048;
+/// The volume descriptors begin there (ECMA-119 §6.2.1).
+const DESCRIPTORS: u64 = 16 * SECTOR;
+/// The primary volume descriptor is the first of any image worth booting; more of others than this before it is none.
+const DESCRIPTORS_READ: u64 = 16;
+
+/// Opens the ISO at `path` and looks whether it is one and whole, and for the checksum beside it.
+///
+/// # Errors
+/// [`ImageError`].
+pub fn open(path: &Path) -> Result<Image, ImageError> {
+    let owned = || path.to_owned();
+    let read = |source| ImageError::Read { path: owned(), source };
+    // Before it is opened, which would wait for a writer if it were a pipe.
+    if !fs::metadata(path).map_err(read)?.is_file() {
+        return Err(ImageError::NotAFile { path: owned() });
+    }
+    let file = File::open(path).map_err(read)?;
+    let size = file.metadata().map_err(read)?.len();
+    let descriptor = primary(&file).ok_or(ImageError::NotIso { path: owned() })?;
+    let wanted = volume_bytes(&descriptor);
+    if wanted == 0 {
+        return Err(ImageError::NotIso { path: owned() });
+    }
+    if size < wanted {
+        return Err(ImageError::Truncated { path: owned(), size, wanted });
+    }
+    let mut boot = [0; 512];
+    let is_hybrid = file.read_exact_at(&mut boot, 0).is_ok() && boot[510..] == [0x55, 0xaa];
+    let label = clean_bytes(&descriptor[40..72]);
+    Ok(Image { path: owned(), file, size, label, is_hybrid, expected: checksum(path)? })
+}
+
+/// The primary volume descriptor (ECMA-119 §8.4).
+fn primary(file: &File) -> Option<[u8; SECTOR as usize]> {
+    let mut sector = [0; SECTOR as usize];
+    for index in 0..DESCRIPTORS_READ {
+        file.read_exact_at(&mut sector, DESCRIPTORS + index * SECTOR).ok()?;
+        if &sector[1..6] != b"CD001" {
+            return None;
+        }
+        if sector[0] == 1 {
+            return Some(sector);
+        }
+    }
+    None
+}
+
+/// Volume Space Size (§8.4.8) times Logical Block Size (§8.4.12), of each the little-endian half.
+fn volume_bytes(descriptor: &[u8; SECTOR as usize]) -> u64 {
+    let blocks = u32::from_le_bytes([descriptor[80], descriptor[81], descriptor[82], descriptor[83]]);
+    let block = u16::from_le_bytes([descriptor[128], descriptor[129]]);
+    u64::from(blocks) * u64::from(block)
+}
+
+/// The digest in `<ISO>.sha256`, if there is such a file.
+fn checksum(iso: &Path) -> Result<Option<Digest>, ImageError> {
+    let mut path = iso.as_os_str().to_owned();
+    path.push(".sha256");
+    let path = PathBuf::from(path);
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(|source| ImageError::Read { path: path.clone(), source })?,
+    };
+    let mut bytes = Vec::new();
+    let read = file.take(CHECKSUM_FILE_BYTES_MAX).read_to_end(&mut bytes);
+    read.map_err(|source| ImageError::Read { path: path.clone(), source })?;
+    let name = iso.file_name().unwrap_or_default().to_string_lossy();
+    match parse_checksum(&String::from_utf8_lossy(&bytes), &name) {
+        Some(digest) => Ok(Some(digest)),
+        None => Err(ImageError::NoChecksum { path }),
+    }
+}
+
+/// The digest of `name` in what `sha256sum` or `sha256sum --tag` wrote, or the digest alone. A line that names the file wins over one that
+/// does not: files that were renamed after they were hashed keep the old name in it.
+fn parse_checksum(text: &str, name: &str) -> Option<Digest> {
+    let of_line = |line: &str| {
+        let mut words = line.split_whitespace();
+        words.find_map(|word| format!("sha256:{}", word.to_ascii_lowercase()).parse::<Digest>().ok())
+    };
+    let names_it = |line: &&str| {
+        line.ends_with(&format!(" {name}"))
+            || line.ends_with(&format!("*{name}"))
+            || line.contains(&format!("({name})"))
+    };
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let named = lines.iter().copied().filter(names_it).find_map(of_line);
+    let mut all = lines.iter().copied().filter_map(of_line);
+    named.or_else(|| match (all.next(), all.next()) {
+        (Some(only), None) => Some(only),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("auroraboot-image-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir_all(path.join("iso")).unwrap();
+            for directory in [path.clone(), path.join("iso")] {
+                fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
+            }
+            Self(path)
+        }
+
+        /// An ISO of the state directory, so many seconds old.
+        fn iso(&self, name: &str, age: u64) -> PathBuf {
+            let path = self.0.join("iso").join(name);
+            fs::write(&path, image(20)).unwrap();
+            let time = SystemTime::now() - Duration::from_secs(age);
+            File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+            path
+        }
+
+        fn chosen(&self) -> Result<(String, &'static str), ImageError> {
+            let choice = newest(&self.0, &|owner| owner == fs::metadata(&self.0).unwrap().uid())?;
+            Ok((choice.path.file_name().unwrap().to_str().unwrap().to_owned(), choice.why))
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// An ISO of so many sectors.
+    fn image(sectors: u32) -> Vec<u8> {
+        let mut bytes = vec![0; sectors as usize * 2048];
+        bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+        let descriptor = &mut bytes[16 * 2048..];
+        descriptor[..7].copy_from_slice(b"\x01CD001\x01");
+        descriptor[40..72].copy_from_slice(b"COS_LIVE                        ");
+        descriptor[80..84].copy_from_slice(&sectors.to_le_bytes());
+        descriptor[128..130].copy_from_slice(&2048_u16.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn the_newest_custom_iso_is_taken_else_the_newest_and_it_says_why() {
+        let state = Scratch::new("newest");
+        assert!(matches!(state.chosen(), Err(ImageError::None { .. })));
+        state.iso("old.iso", 100);
+        let (name, why) = state.chosen().unwrap();
+        assert_eq!(name, "old.iso");
+        assert!(why.contains("no cloud config is in it"), "{why}");
+        state.iso("new.iso", 10);
+        fs::write(state.0.join("iso/new.iso.sha256"), "").unwrap();
+        assert_eq!(state.chosen().unwrap().0, "new.iso");
+        state.iso("old.iso.custom.iso", 50);
+        let (name, why) = state.chosen().unwrap();
+        assert_eq!((name.as_str(), why), ("old.iso.custom.iso", "the custom ISO, which contains the cloud config"));
+        state.iso("mine.iso.custom.iso", 20);
+        assert_eq!(state.chosen().unwrap().0, "mine.iso.custom.iso");
+        std::os::unix::fs::symlink("/dev/zero", state.0.join("iso/z.iso.custom.iso")).unwrap();
+        assert_eq!(state.chosen().unwrap().0, "mine.iso.custom.iso", "a link is none of ours");
+    }
+
+    #[test]
+    fn a_directory_that_others_can_fill_is_not_believed() {
+        let state = Scratch::new("trust");
+        state.iso("a.iso", 1);
+        let error = newest(&state.0, &|_| false).unwrap_err();
+        assert!(matches!(error, ImageError::Foreign { .. }), "{error}");
+        fs::set_permissions(state.0.join("iso"), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(state.chosen(), Err(ImageError::Writable { .. })));
+        let missing = newest(&state.0.join("nowhere"), &|_| true).unwrap_err().to_string();
+        assert!(missing.contains("/nowhere/iso; name one"), "{missing}");
+    }
+
+    #[test]
+    fn what_is_no_iso_or_not_all_of_one_is_refused() {
+        let state = Scratch::new("open");
+        let path = state.0.join("a.iso");
+        let write = |bytes: &[u8]| fs::write(&path, bytes).unwrap();
+        let refusal = || open(&path).unwrap_err().to_string();
+        assert!(refusal().starts_with("cannot read "), "{}", refusal());
+        write(b"");
+        assert!(refusal().ends_with("is not an ISO 9660 image"), "{}", refusal());
+        write(&vec![0; 1 << 20]);
+        assert!(refusal().ends_with("is not an ISO 9660 image"), "{}", refusal());
+        let mut descriptors = image(40);
+        for sector in 16..40 {
+            descriptors[sector * 2048..][..6].copy_from_slice(b"\x02CD001");
+        }
+        write(&descriptors);
+        assert!(refusal().ends_with("is not an ISO 9660 image"), "no primary descriptor");
+        write(&image(40)[..30 * 2048]);
+        assert!(refusal().contains("is cut short: it has 61.4 kB, and should have 81.9 kB; "), "{}", refusal());
+        assert!(open(&state.0).unwrap_err().to_string().ends_with("is not a file"));
+        write(&image(40));
+        let iso = open(&path).unwrap();
+        assert_eq!((iso.size, iso.label.as_str(), iso.is_hybrid, iso.expected), (81_920, "COS_LIVE", true, None));
+        let mut cd = image(40);
+        cd[510] = 0;
+        write(&cd);
+        assert!(!open(&path).unwrap().is_hybrid);
+    }
+
+    #[test]
+    fn the_checksum_beside_it_in_every_common_shape() {
+        let (digest, other) = ("ab".repeat(32), "cd".repeat(32));
+        for text in [
+            format!("{digest}\n"),
+            format!("{digest}  a.iso\n"),
+            format!("{digest} *a.iso\r\n"),
+            format!("{}  build/a.iso\n", digest.to_uppercase()),
+            format!("SHA256 (a.iso) = {digest}\n"),
+            format!("{other}  b.iso\n{digest}  a.iso\n"),
+        ] {
+            assert_eq!(parse_checksum(&text, "a.iso").map(|digest| digest.hex()), Some(digest.clone()), "{text:?}");
+        }
+        for text in [String::new(), "abc  a.iso".to_owned(), format!("{other} b.iso\n{digest} c.iso\n")] {
+            assert_eq!(parse_checksum(&text, "a.iso"), None, "{text:?}");
+        }
+        let state = Scratch::new("checksum");
+        let iso = state.iso("a.iso", 1);
+        let beside = state.0.join("iso/a.iso.sha256");
+        fs::write(&beside, format!("{digest}  a.iso\n")).unwrap();
+        assert_eq!(open(&iso).unwrap().expected.unwrap().hex(), digest);
+        fs::write(&beside, " ".repeat(usize::try_from(CHECKSUM_FILE_BYTES_MAX).unwrap()) + &digest).unwrap();
+        let error = open(&iso).unwrap_err().to_string();
+        assert!(error.ends_with("a.iso.sha256 holds no sha256; correct it or remove it"), "{error}");
+    }
+}

@@ -1,0 +1,56 @@
+//! The sha256 of an ISO, and the file beside it that `sha256sum -c` reads.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sha2::{Digest as _, Sha256};
+
+use super::files::{self, FileError};
+use super::names;
+use crate::limits::CHECKSUM_FILE_BYTES_MAX;
+use crate::storage::Storage;
+use crate::units::Digest;
+
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// Hashes the first `size` bytes. `None` when cancelled.
+pub(super) fn hash(file: &File, size: u64, cancelled: &AtomicBool) -> io::Result<Option<Digest>> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut hasher = Sha256::new();
+    let mut offset = 0;
+    while offset < size {
+        if cancelled.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let len = usize::try_from(size - offset).unwrap_or(BUFFER_BYTES).min(BUFFER_BYTES);
+        file.read_exact_at(&mut buffer[..len], offset)?;
+        hasher.update(&buffer[..len]);
+        offset += len as u64;
+    }
+    Ok(Some(Digest(hasher.finalize().into())))
+}
+
+/// Where the checksum of an ISO stands.
+pub(super) fn path(iso: &Path) -> PathBuf {
+    let name = iso.file_name().unwrap_or_default().to_string_lossy();
+    iso.with_file_name(names::checksum(&name))
+}
+
+/// Writes the checksum beside an ISO, unless it stands there already.
+pub(super) fn write(iso: &Path, digest: Digest) -> Result<(), FileError> {
+    let path = path(iso);
+    let line = line(iso, digest);
+    let is_small = std::fs::metadata(&path).is_ok_and(|found| found.len() <= CHECKSUM_FILE_BYTES_MAX);
+    if is_small && std::fs::read(&path).is_ok_and(|found| found == line.as_bytes()) {
+        return Ok(());
+    }
+    files::write(&path, 0o644, line.as_bytes())
+}
+
+/// Two blanks, as `sha256sum` writes it. The original's single one is read by GNU's `sha256sum -c` (coreutils 9.1), but busybox's takes the
+/// first letter of the name for a blank and finds no such file.
+fn line(iso: &Path, digest: Digest) -> String {
+    format!("{}  {}\n", digest.hex(), iso.file_name().unwrap_or_default().to_string_lossy())
+}
