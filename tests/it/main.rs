@@ -14,6 +14,7 @@ mod limits;
 mod media;
 mod netboot;
 mod registry;
+mod remaster;
 mod release;
 mod rootfs;
 mod run;
