@@ -169,7 +169,10 @@ impl Directory {
                 Child { id, system_use: system_use(tree, view, id, place, identifier.len()), identifier }
             })
             .collect();
-        children.sort_by(|a, b| names::order(&a.identifier, &b.identifier, view.naming));
+        children.sort_by(|a, b| match view.naming {
+            Naming::Plain => names::order(&a.identifier, &b.identifier),
+            Naming::Joliet => a.identifier.cmp(&b.identifier),
+        });
         let place = if id == ROOT { Place::Root } else { Place::Dot };
         Self {
             id,
