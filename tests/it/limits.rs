@@ -136,6 +136,15 @@ const REACHED: &[(&str, &str)] = &[
     ("HOLDERS_NESTED_MAX", "a_volume_that_nothing_uses_is_a_usage_and_circles_end"),
     ("CHECKSUM_FILE_BYTES_MAX", "the_checksum_beside_it_in_every_common_shape"),
     ("GPT_ENTRIES_MAX", "a_hostile_header_with_right_checksums_is_refused"),
+    ("ISO_DESCRIPTORS_MAX", "descriptors_without_end_are_refused"),
+    ("ISO_DIRECTORY_BYTES_MAX", "an_oversized_directory_is_refused"),
+    ("ISO_CONTINUATION_BYTES_MAX", "endless_continuations_are_refused"),
+    ("ISO_LOOKUP_BYTES_MAX", "endless_continuations_are_refused"),
+    ("ISO_PATH_STEPS_MAX", "links_and_directories"),
+    ("ISO_BOOT_CATALOG_BYTES_MAX", "a_boot_catalog_is_one_block"),
+    ("ISO_PATH_TABLE_BYTES_MAX", "an_oversized_path_table_is_refused"),
+    ("ISO_TAIL_PARTITIONS_MAX", "too_many_partitions_behind_the_volume_are_refused"),
+    ("ISO_CHECKSUM_LIST_BYTES_MAX", "a_list_of_checksums_that_is_too_long_is_left_alone"),
     ("STATE_SECRET_BYTES", "a_cut_secret_is_made_anew"),
 ];
 
