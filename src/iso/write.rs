@@ -15,8 +15,8 @@ use super::{BLOCK, DESCRIPTORS, Error, PARTITION_BASE};
 use crate::limits::{ISO_BOOT_IMAGE_BYTES_MAX, ISO_BUFFER_BYTES};
 use crate::storage::{Extent, Storage};
 
-/// Where the data of the first file begins: behind the second set of descriptors. 128 KiB suit every block size of what is inside.
-pub const DATA: u64 = 64 * BLOCK;
+/// Where file data begins: behind the second set of descriptors. 128 KiB suit every block size of what is inside.
+const DATA: u64 = 64 * BLOCK;
 
 /// What an image is called.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +67,12 @@ impl<'a, S: Storage> Writer<'a, S> {
         // What is not written is zero, whatever the file held before.
         out.set_len(0).map_err(Error::Write)?;
         Ok(Self { out, options, tree: Tree::new(options.mtime), position: DATA })
+    }
+
+    /// The image's time, when it is known only now: instead of [`Options::mtime`].
+    pub fn set_mtime(&mut self, seconds: u32) {
+        self.options.mtime = seconds;
+        self.tree.set_mtime(seconds);
     }
 
     /// Where the data of the next file begins: a multiple of [`BLOCK`].
