@@ -93,6 +93,9 @@ pub const DOWNLOADS_AT_ONCE: usize = 4;
 /// The buffer of each download, and of hashing what is on disk already.
 pub const BLOB_BUFFER_BYTES: usize = 128 << 10;
 
+/// A download is brought to the disk in pieces of this size.
+pub const FLUSH_BYTES: u64 = 64 << 20;
+
 /// An ISO above this is refused: it is kept in memory by who boots it from the network.
 pub const ISO_BYTES_MAX: u64 = 64 << 30;
 

@@ -411,7 +411,7 @@ fn list_flags(text: &mut String, command: Of) {
         let shorts: String = flag.short.iter().take(1).map(|letter| format!("-{letter}, ")).collect();
         let head = format!("  {:4}{} {}", shorts, flag.long, flag.placeholder);
         let help = if flag.id == Id::Set && command == Of::Flash {
-            "Only state_dir: the directory of the ISOs (default /tmp/auroraboot)"
+            "Only state_dir=PATH, which holds iso/ (default /tmp/auroraboot)"
         } else {
             flag.help
         };
@@ -510,7 +510,7 @@ mod tests {
             (&["--to", "/dev/sdb"], "--to goes with the command flash: auroraboot flash --to"),
             (&["a.yaml", "flash", "--yes"], "--yes goes with the command flash"),
             (&["flash", "--cloud-config", "c"], "flash has no --cloud-config; "),
-            (&["flash", "--too", "x"], "unknown flag --too; "),
+            (&["flash", "--too", "x"], "unknown flag --too, did you mean --to?; "),
             (&["flash", "--allow-interal"], "unknown flag --allow-interal, did you mean --allow-internal?; "),
             (&["flash", "--to"], "--to needs a value: --to DEV[,DEV]"),
             (&["flash", "--to", "--yes"], "--to needs a value: --to DEV[,DEV]"),

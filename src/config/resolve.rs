@@ -1,7 +1,7 @@
 //! Settings of all layers into typed values: booleans, ports, addresses, lists.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::cloud::{Location, is_home};
@@ -80,7 +80,7 @@ impl Settings {
             listen_addr: self.parsed(
                 "listen_addr",
                 "an address and port, such as :8080 or 192.168.1.2:8080",
-                SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)),
+                SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)),
                 socket_address,
             )?,
             disable_netboot: self.flag("disable_netboot")?,
@@ -245,11 +245,11 @@ fn port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|port| digits && *port != 0)
 }
 
-/// `:8080` is every address, as Go has it.
+/// `:8080` is every address of both families, as Go has it.
 fn socket_address(text: &str) -> Option<SocketAddr> {
     let (host, number) = text.rsplit_once(':')?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let ip: IpAddr = if host.is_empty() { Ipv4Addr::UNSPECIFIED.into() } else { host.parse().ok()? };
+    let ip: IpAddr = if host.is_empty() { Ipv6Addr::UNSPECIFIED.into() } else { host.parse().ok()? };
     Some(SocketAddr::new(ip, port(number)?))
 }
 

@@ -3,10 +3,13 @@
 //! The dry run and the real run both begin with it, so that the one accepts nothing that the other refuses at once.
 
 use crate::config::{Config, ConfigError, Image, Origin, mask_urls};
+use crate::daemon::places;
 use crate::loaders;
+use crate::media::names::BadName;
 use crate::netboot::cmdline::{Cmdline, CmdlineError};
 use crate::source::reference::BadReference;
-use crate::source::{Client, Reference, Settings, client};
+use crate::source::release::BadQuery;
+use crate::source::{Client, Reference, ReleaseQuery, Settings, client};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,11 +19,17 @@ use std::path::{Path, PathBuf};
 pub enum CheckError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("releases cannot be fetched yet; name a container image: --set container_image=IMAGE")]
-    Release,
+    #[error(transparent)]
+    Release(#[from] BadQuery),
+    #[error("{origin}: {key} {path} is not a directory that can be read")]
+    Overlay { origin: Origin, key: &'static str, path: PathBuf, source: io::Error },
+    #[error("{origin}: iso.overlay_rootfs goes over the root file system of a container image; an ISO's is finished")]
+    OverlayRootfs { origin: Origin },
     /// The reason names the image, which may be a URL with a password.
     #[error("{origin}: container_image: {reason}")]
     Reference { origin: Origin, reason: String },
+    #[error("{origin}: iso.override_name")]
+    Name { origin: Origin, source: BadName },
     #[error("{origin}")]
     Cmdline { origin: Origin, source: CmdlineError },
     /// `ca_file`, or a proxy of the environment.
@@ -32,23 +41,76 @@ pub enum CheckError {
     NoLoaders { origin: Origin, path: PathBuf, names: String },
 }
 
-/// The container image to boot, of a configuration with nothing wrong on its face.
+/// What is booted, as its source takes it.
+#[derive(Debug, Clone, Copy)]
+pub enum Wanted<'a> {
+    Container(&'a str),
+    /// A path or URL.
+    Iso(&'a str),
+    Release(ReleaseQuery<'a>),
+}
+
+/// What to boot, of a configuration with nothing wrong on its face.
 ///
 /// # Errors
 /// [`CheckError`]. Always exit code 2.
-pub fn check(config: &Config) -> Result<&str, CheckError> {
-    let Image::Container(image) = config.image()? else { return Err(CheckError::Release) };
-    image.parse::<Reference>().map_err(|error: BadReference| CheckError::Reference {
-        origin: config.container_image.origin.clone(),
-        reason: mask_urls(&error.to_string()),
-    })?;
-    Cmdline::new(*config.arch, config.netboot_cmdline.as_deref())
+pub fn check(config: &Config) -> Result<Wanted<'_>, CheckError> {
+    let wanted = wanted(config)?;
+    check_overlays(config, wanted)?;
+    places::name(config).map_err(|(origin, source)| CheckError::Name { origin, source })?;
+    Cmdline::new(config.boots_arch(), config.netboot_cmdline.as_deref())
         .map_err(|source| CheckError::Cmdline { origin: config.netboot_cmdline.origin.clone(), source })?;
     Client::new(Settings { ca_file: (*config.ca_file).clone(), ..Settings::from_env() })?;
-    match config.loaders_dir.as_deref() {
-        Some(path) => check_loaders(path, &config.loaders_dir.origin).map(|()| image),
-        None => Ok(image),
+    if let Some(path) = config.loaders_dir.as_deref() {
+        check_loaders(path, &config.loaders_dir.origin)?;
     }
+    Ok(wanted)
+}
+
+fn wanted(config: &Config) -> Result<Wanted<'_>, CheckError> {
+    match config.image()? {
+        Image::Container(image) => {
+            image.parse::<Reference>().map_err(|error: BadReference| CheckError::Reference {
+                origin: config.container_image.origin.clone(),
+                reason: mask_urls(&error.to_string()),
+            })?;
+            Ok(Wanted::Container(image))
+        }
+        Image::Iso(location) => Ok(Wanted::Iso(location)),
+        Image::Release { repository, release_version, artifact_version, flavor } => {
+            let release = &config.release;
+            let query = ReleaseQuery {
+                repository,
+                release_version,
+                artifact_version,
+                flavor,
+                flavor_release: release.flavor_release.as_deref(),
+                variant: release.variant.as_deref(),
+                platform: config.boots_arch(),
+                model: release.model.as_deref(),
+                github_url: release.github_url.as_deref(),
+            };
+            query.check()?;
+            Ok(Wanted::Release(query))
+        }
+    }
+}
+
+fn check_overlays(config: &Config, wanted: Wanted<'_>) -> Result<(), CheckError> {
+    let (overlay_iso, overlay_rootfs) = (&config.iso.overlay_iso, &config.iso.overlay_rootfs);
+    if overlay_rootfs.is_some() && !matches!(wanted, Wanted::Container(_)) {
+        return Err(CheckError::OverlayRootfs { origin: overlay_rootfs.origin.clone() });
+    }
+    for (key, overlay) in [("iso.overlay_iso", overlay_iso), ("iso.overlay_rootfs", overlay_rootfs)] {
+        let Some(path) = overlay.as_deref() else { continue };
+        fs::read_dir(path).map_err(|source| CheckError::Overlay {
+            origin: overlay.origin.clone(),
+            key,
+            path: path.to_owned(),
+            source,
+        })?;
+    }
+    Ok(())
 }
 
 /// A directory without a single loader changes nothing, so it is not the one that was meant.

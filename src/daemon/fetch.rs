@@ -1,19 +1,17 @@
-//! From the name of an image to its boot set: registry, cache and builder joined.
+//! From the name of a container image to its layers, and from them to an ISO: registry, cache and builder joined.
 
 use crate::config::Config;
-use crate::daemon::log::redraw;
+use crate::daemon::places::{PRODUCT, Places};
+use crate::daemon::progress::{self, BuildProgress};
 use crate::daemon::state::StateDir;
 use crate::daemon::stop::Stop;
-use crate::limits;
 use crate::media::{self, LayerSource, MediaError, Medium, Watch};
 use crate::source::credentials::Keychain;
-use crate::source::progress::{Progress, Style};
 use crate::source::reference::BadReference;
 use crate::source::{
     BlobCache, Client, ImageManifest, Layers, Reference, Registry, Settings, Transferred, cache, client, manifest,
     pull, registry,
 };
-use crate::sys::terminal;
 use crate::sys::time::LocalTime;
 use crate::units::{Arch, ByteSize, Digest, chain};
 use std::io::{self, Read};
@@ -23,7 +21,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Instant, UNIX_EPOCH};
 
-/// Why there is nothing to boot.
+/// Why there is no ISO of a container image.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     #[error(transparent)]
@@ -36,21 +34,19 @@ pub enum FetchError {
     Cache(#[from] cache::Error),
     #[error(transparent)]
     Media(#[from] MediaError),
-    #[error(transparent)]
-    Name(#[from] media::names::BadName),
-    #[error("stopped before the image was ready; the next start goes on from here")]
-    Stopped,
 }
 
-/// Makes the boot set of container image `name`, or finds it made by an earlier run.
+/// Makes the ISO of container image `name`, or finds it made by an earlier run.
 ///
 /// # Errors
 /// [`FetchError`]; nothing half-made is left in use.
-pub fn boot_set(name: &str, config: &Config, state: &StateDir, stop: &Stop) -> Result<Medium, FetchError> {
-    make(name, config, state, stop).map_err(|error| if stop.is_asked() { FetchError::Stopped } else { error })
-}
-
-fn make(name: &str, config: &Config, state: &StateDir, stop: &Stop) -> Result<Medium, FetchError> {
+pub fn medium(
+    name: &str,
+    config: &Config,
+    state: &StateDir,
+    places: &Places,
+    stop: &Stop,
+) -> Result<Medium, FetchError> {
     let reference: Reference = name.parse()?;
     let client = Client::new(Settings {
         allow_insecure: *config.allow_insecure_registries,
@@ -76,7 +72,7 @@ fn make(name: &str, config: &Config, state: &StateDir, stop: &Stop) -> Result<Me
         layers: OnceLock::new(),
         download_ended: Arc::default(),
     };
-    build(&layers, config, state, stop)
+    build(&layers, config, places, stop)
 }
 
 /// What the name stood for in an earlier run, so that machines can be served while the registry or the way to it is down.
@@ -101,25 +97,24 @@ fn recall(
 /// 2020-01-01 in seconds since 1970: no clock that was ever set shows less.
 const CLOCK_IS_SET: i64 = 1_577_836_800;
 
-fn build(layers: &RegistryLayers, config: &Config, state: &StateDir, stop: &Stop) -> Result<Medium, FetchError> {
-    let directory = state.path().join("netboot");
+fn build(layers: &RegistryLayers, config: &Config, places: &Places, stop: &Stop) -> Result<Medium, FetchError> {
     let options = media::Options {
-        directory: &directory,
-        name: &"boot".parse()?,
-        checksum_file: false,
-        stamp: &state.path().join("stamps/netboot.json"),
+        directory: &places.directory,
+        name: &places.name,
+        checksum_file: places.is_public,
+        stamp: &places.stamp,
+        product: PRODUCT,
         menu: media::menu::MenuOptions {
             arch: *config.arch,
             live_console: config.iso.live_console.as_deref(),
             extend_cmdline: config.iso.extend_live_cmdline.as_deref(),
         },
         overlay_rootfs: config.iso.overlay_rootfs.as_deref(),
-        product: concat!("auroraboot ", env!("CARGO_PKG_VERSION")),
         workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
     };
     let started = Instant::now();
     let mut unpacked = 0;
-    let mut told = BuildProgress::new(terminal::columns(&io::stderr()));
+    let mut told = BuildProgress::on_stderr();
     let mut progress = |progress: media::Progress| {
         unpacked = progress.bytes;
         if layers.download_ended.load(Ordering::Relaxed) {
@@ -127,18 +122,19 @@ fn build(layers: &RegistryLayers, config: &Config, state: &StateDir, stop: &Stop
         }
     };
     let mut watch = Watch { cancelled: stop.flag(), progress: &mut progress };
-    let set = media::build(layers, &options, &mut watch)?;
-    if set.reused {
-        log::info!("Build: Using what an earlier run made of this image in {}", directory.display());
+    let medium = media::build(layers, &options, &mut watch)?;
+    let path = medium.iso.path.display();
+    if medium.reused {
+        log::info!("Build: Using what an earlier run made of this image: {path}");
     } else {
         log::info!(
-            "Build: {} of layers became a {} squashfs in {:.1} s",
+            "Build: {} of layers became {path}, {}, in {:.1} s",
             ByteSize(unpacked),
-            ByteSize(set.squashfs_size()),
+            ByteSize(medium.iso.size),
             started.elapsed().as_secs_f64()
         );
     }
-    Ok(set)
+    Ok(medium)
 }
 
 /// The layers of an image in a registry. The download begins with the first layer that is opened, so a boot set that an earlier run
@@ -158,14 +154,12 @@ impl RegistryLayers {
         let registry = self.pending.lock().unwrap_or_else(PoisonError::into_inner).take();
         let registry = registry.ok_or("the download was begun already")?;
         let order = pull::top_first(&self.image);
-        pull::fetch(
-            registry,
-            &self.image,
-            &self.cache,
-            &order,
-            Box::new(show_progress(Arc::clone(&self.download_ended))),
-        )
-        .map_err(|error| chain(&error))
+        let (mut show, ended) = (progress::of_download("Pull"), Arc::clone(&self.download_ended));
+        let progress = Box::new(move |now, transferred: Transferred| {
+            show(now, transferred);
+            ended.store(transferred.ended, Ordering::Relaxed);
+        });
+        pull::fetch(registry, &self.image, &self.cache, &order, progress).map_err(|error| chain(&error))
     }
 }
 
@@ -183,80 +177,5 @@ impl LayerSource for RegistryLayers {
             Ok(layers) => Ok(Box::new(layers.open(layer).map_err(io::Error::other)?)),
             Err(error) => Err(io::Error::other(error.clone())),
         }
-    }
-}
-
-/// Progress on stderr: one line redrawn on a terminal, log lines elsewhere.
-fn show_progress(ended: Arc<AtomicBool>) -> impl FnMut(Instant, Transferred) + Send {
-    let columns = terminal::columns(&io::stderr());
-    let mut progress = Progress::new(columns.map_or(Style::Lines, |columns| Style::Terminal { columns }));
-    move |now, transferred| {
-        if let Some(text) = progress.update(now, transferred) {
-            match columns {
-                Some(_) if !transferred.ended => redraw(&text),
-                // The end stays: a log line, in the place of the line of progress.
-                _ => log::info!("Pull: {text}"),
-            }
-        }
-        ended.store(transferred.ended, Ordering::Relaxed);
-    }
-}
-
-/// Told while a build goes on after its download.
-struct BuildProgress {
-    columns: Option<usize>,
-    shown: Option<Instant>,
-}
-
-impl BuildProgress {
-    const fn new(columns: Option<usize>) -> Self {
-        Self { columns, shown: None }
-    }
-
-    fn update(&mut self, now: Instant, progress: media::Progress) {
-        match (self.text(now, progress), self.columns) {
-            (Some(text), Some(_)) => redraw(&text),
-            (Some(text), None) => log::info!("{text}"),
-            (None, _) => {}
-        }
-    }
-
-    /// What to show now, if anything.
-    fn text(&mut self, now: Instant, progress: media::Progress) -> Option<String> {
-        let every = if self.columns.is_some() { limits::PROGRESS_REDRAW } else { limits::PROGRESS_LOG };
-        // The end of the download has just been told.
-        if now - *self.shown.get_or_insert(now) < every {
-            return None;
-        }
-        self.shown = Some(now);
-        let layer = (progress.layers_done + 1).min(progress.layers);
-        let text = format!("Build: layer {layer} of {}, {} unpacked", progress.layers, ByteSize(progress.bytes));
-        Some(match self.columns {
-            // The last column stays free: some terminals wrap when it is written.
-            Some(columns) => {
-                format!("\r\x1b[K{}", text.chars().take(columns.saturating_sub(1)).collect::<String>())
-            }
-            None => text,
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_build_is_told_now_and_then() {
-        let progress = media::Progress { layers_done: 1, layers: 3, bytes: 2_000_000 };
-        let start = Instant::now();
-        let mut log = BuildProgress::new(None);
-        assert_eq!(log.text(start, progress), None);
-        assert_eq!(log.text(start + limits::PROGRESS_LOG / 2, progress), None);
-        let text = log.text(start + limits::PROGRESS_LOG, progress).unwrap();
-        assert_eq!(text, format!("Build: layer 2 of 3, {} unpacked", ByteSize(2_000_000)));
-        assert_eq!(log.text(start + limits::PROGRESS_LOG, progress), None);
-        let mut terminal = BuildProgress::new(Some(13));
-        assert_eq!(terminal.text(start, progress), None);
-        assert_eq!(terminal.text(start + limits::PROGRESS_REDRAW, progress).unwrap(), "\r\x1b[KBuild: layer");
     }
 }

@@ -16,7 +16,7 @@ use crate::sys::terminal;
 use crate::sys::user::effective_user;
 use crate::units::{ByteSize, Digest, chain};
 use std::io::{self, BufRead, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -68,6 +68,7 @@ pub fn run(args: &FlashArgs) -> Result<(), FlashError> {
     let needs = Needs { iso: &image.path, size: image.size };
     let consent = Consent { yes: args.yes, allow_internal: args.allow_internal };
     let disks = checks::targets(&host, &args.to, needs, consent)?;
+    tell_image(&image, args.iso.is_some());
     let sticks = disks.into_iter().map(|disk| open(disk, &image)).collect::<Result<Vec<_>, _>>()?;
     for stick in &sticks {
         let contents = contents::describe(&stick.device, &stick.disk);
@@ -80,8 +81,8 @@ pub fn run(args: &FlashArgs) -> Result<(), FlashError> {
     write_all(Arc::new(image), sticks, &stop)
 }
 
-/// The named ISO or the newest, and what is worth knowing of it.
-fn choose(args: &FlashArgs, state_dir: &std::path::Path) -> Result<Image, FlashError> {
+/// The named ISO, or the newest.
+fn choose(args: &FlashArgs, state_dir: &Path) -> Result<Image, FlashError> {
     let path = match &args.iso {
         Some(path) => PathBuf::from(path),
         None => {
@@ -90,17 +91,21 @@ fn choose(args: &FlashArgs, state_dir: &std::path::Path) -> Result<Image, FlashE
             choice.path
         }
     };
-    let image = image::open(&path)?;
-    if args.iso.is_some() && image::is_custom(&path) {
-        log::info!("Flash: {} is a custom ISO, which contains the cloud config", path.display());
+    Ok(image::open(&path)?)
+}
+
+/// What is worth knowing of the ISO.
+fn tell_image(image: &Image, is_named: bool) {
+    let path = image.path.display();
+    if is_named && image::is_custom(&image.path) {
+        log::info!("Flash: {path} is a custom ISO, which contains the cloud config");
     }
     if !image.is_hybrid {
-        log::warn!("{} has no partition table: it boots as a CD, but hardly from a stick", path.display());
+        log::warn!("{path} has no partition table: it boots as a CD, but hardly from a stick");
     }
     if image.expected.is_none() {
-        log::info!("Flash: There is no {}.sha256, so damage to the ISO itself would not be noticed", path.display());
+        log::info!("Flash: There is no {path}.sha256, so damage to the ISO itself would not be noticed");
     }
-    Ok(image)
 }
 
 /// Whose state directory is believed: one's own, and that of whoever called sudo.

@@ -1,10 +1,11 @@
 //! One run of the program, from arguments to the last machine served.
 
 use crate::config::{self, Args, Config, ConfigError, mask_urls};
-use crate::daemon::check::{self, CheckError};
-use crate::daemon::fetch::{self, FetchError};
+use crate::daemon::check::{self, CheckError, Wanted};
 use crate::daemon::inputs::HostInputs;
-use crate::daemon::serve::{self, ServeError, Servers};
+use crate::daemon::places::{self, Places};
+use crate::daemon::prepare::{self, PrepareError, Prepared};
+use crate::daemon::serve::{self, Offer, ServeError, Servers};
 use crate::daemon::state::{StateDir, StateError};
 use crate::daemon::stop::Stop;
 use crate::media::Medium;
@@ -14,6 +15,7 @@ use crate::sys::user::effective_user;
 use crate::units::ByteSize;
 use std::fmt::Write;
 use std::io;
+use std::path::PathBuf;
 
 /// Why a run ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -24,8 +26,10 @@ pub enum RunError {
     Check(#[from] CheckError),
     #[error(transparent)]
     State(#[from] StateError),
+    #[error("cannot make the directory {path}")]
+    Directory { path: PathBuf, source: io::Error },
     #[error(transparent)]
-    Fetch(#[from] FetchError),
+    Prepare(#[from] PrepareError),
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error("cannot wait for signals")]
@@ -46,7 +50,7 @@ impl RunError {
 /// [`RunError`], for one line on stderr.
 pub fn run(args: &Args) -> Result<String, RunError> {
     let (config, warnings) = config::load(args, &mut HostInputs)?;
-    let image = check::check(&config)?;
+    let wanted = check::check(&config)?;
     if args.dry_run {
         return Ok(config::report(&config, &warnings));
     }
@@ -57,59 +61,89 @@ pub fn run(args: &Args) -> Result<String, RunError> {
     descriptors::raise_limit().unwrap_or_else(|error| log::warn!("cannot raise the limit of open files: {error}"));
     let state = StateDir::open(&config.state_dir, effective_user())?;
     let names = Names::new(state.secret()?, *config.netboot_http_port);
-    if !*config.disable_netboot {
-        serve::rehearse(&config, &names)?;
+    let name = places::name(&config).map_err(|(origin, source)| CheckError::Name { origin, source })?;
+    let places = Places::new(state.path(), name, *config.disable_iso)
+        .map_err(|(path, source)| RunError::Directory { path, source })?;
+    let web_directory = state.path().join("web");
+    let serves = !*config.disable_netboot || serve::serves_media(&config);
+    if serves {
+        serve::rehearse(&config, &names, &web_directory)?;
     }
-    let set = fetch::boot_set(image, &config, &state, &stop)?;
-    for warning in &set.warnings {
+    let prepared = prepare::prepare(wanted, &config, &state, &places, &stop)?;
+    for warning in &prepared.medium.warnings {
         log::warn!("{warning}");
     }
-    if *config.disable_netboot {
-        return Ok(files(&set));
+    if !serves {
+        return Ok(files(&prepared));
     }
-    let servers = Servers::bind(&config, names, serve::boot_set(&config, &set)?)?;
-    for line in summary(&config, image, &set, &servers) {
+    let image = shown(wanted);
+    let servers = Servers::bind(&config, names, Offer::new(&config, &image, &prepared)?, &web_directory)?;
+    for line in summary(&config, &image, &prepared.medium, &servers) {
         log::info!("{line}");
     }
-    if memory_needed(&set) > COMMON_MEMORY_BYTES {
+    if !*config.disable_netboot && memory_needed(&prepared.medium) > COMMON_MEMORY_BYTES {
         log::warn!(
             "machines with less memory than {} will fail while they load the image",
-            ByteSize(memory_needed(&set))
+            ByteSize(memory_needed(&prepared.medium))
         );
     }
-    log::info!("Ready: switch on machines that boot from the network; Ctrl-C ends");
+    let ready = if *config.disable_netboot { "" } else { ": switch on machines that boot from the network" };
+    log::info!("Ready{ready}; Ctrl-C ends");
     servers.run(&stop)?;
     log::info!("Stopped");
     Ok(String::new())
 }
 
+/// What is booted, in a few words and without secrets.
+fn shown(wanted: Wanted<'_>) -> String {
+    match wanted {
+        Wanted::Container(name) | Wanted::Iso(name) => mask_urls(name),
+        Wanted::Release(query) => {
+            format!("{} {} ({} {})", query.repository, query.release_version, query.flavor, query.artifact_version)
+        }
+    }
+}
+
 /// What was made, for a run that serves nobody.
-fn files(set: &Medium) -> String {
+fn files(prepared: &Prepared) -> String {
     let mut text = String::new();
-    let _ = writeln!(text, "{:>9}  {}", ByteSize(set.iso.size).to_string(), set.iso.path.display());
+    let custom = prepared.custom.as_ref().map(|custom| &custom.iso);
+    for iso in [Some(&prepared.medium.iso), custom].into_iter().flatten() {
+        let _ = writeln!(text, "{:>9}  {}", ByteSize(iso.size).to_string(), iso.path.display());
+    }
     text
 }
 
 /// What the operator wants to know before the first machine is switched on.
-fn summary(config: &Config, image: &str, set: &Medium, servers: &Servers) -> Vec<String> {
-    let interfaces = servers.summary();
-    let mut lines = vec![format!(
-        "Serving on {interfaces}: udp 67 (beside the DHCP server), 4011, 69; http {}",
-        *config.netboot_http_port
-    )];
-    if !interfaces.skipped.is_empty() {
-        lines.push(format!("Not serving on {}", interfaces.skipped));
+fn summary(config: &Config, image: &str, medium: &Medium, servers: &Servers) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(address) = servers.media_addr() {
+        lines.push(format!("Listening on {address}: ISOs for sticks and how to write them"));
     }
-    let named = set.facts.name.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
-    let kernel = set.facts.kernel_version.as_deref().unwrap_or("of unknown version");
-    lines.push(format!("Image {}{named} for {}, kernel {kernel}", mask_urls(image), *config.arch));
-    lines.push(format!(
-        "Each machine fetches {} kernel, {} initrd, {} root file system, and needs {} of memory",
-        ByteSize(set.kernel_size()),
-        ByteSize(set.initrd_size()),
-        ByteSize(set.squashfs_size()),
-        ByteSize(memory_needed(set)),
-    ));
+    let facts = &medium.facts;
+    let named = facts.name.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
+    let kernel = facts.kernel_version.as_deref().unwrap_or("of unknown version");
+    let image = format!("Image {image}{named} for {}, kernel {kernel}", config.boots_arch());
+    match servers.summary() {
+        None => lines.push(image),
+        Some(interfaces) => {
+            lines.push(format!(
+                "Serving on {interfaces}: udp 67 (beside the DHCP server), 4011, 69; http {}",
+                *config.netboot_http_port
+            ));
+            if !interfaces.skipped.is_empty() {
+                lines.push(format!("Not serving on {}", interfaces.skipped));
+            }
+            lines.push(image);
+            lines.push(format!(
+                "Each machine fetches {} kernel, {} initrd, {} root file system, and needs {} of memory",
+                ByteSize(medium.kernel_size()),
+                ByteSize(medium.initrd_size()),
+                ByteSize(medium.squashfs_size()),
+                ByteSize(memory_needed(medium)),
+            ));
+        }
+    }
     if let Some(cloud) = &config.cloud_config {
         let does = cloud.summary().map(|does| format!(": {does}")).unwrap_or_default();
         lines.push(format!("Cloud config {}{does}", cloud.name()));
@@ -118,8 +152,8 @@ fn summary(config: &Config, image: &str, set: &Medium, servers: &Servers) -> Vec
 }
 
 /// Bytes of memory of a machine that boots the image: dracut keeps the squashfs in a tmpfs of half the memory, beside the unpacked initrd.
-fn memory_needed(set: &Medium) -> u64 {
-    2 * (set.squashfs_size() + set.initrd_size()) + (3 << 29)
+fn memory_needed(medium: &Medium) -> u64 {
+    2 * (medium.squashfs_size() + medium.initrd_size()) + (3 << 29)
 }
 
 /// Machines with less memory than this are common enough for a warning.

@@ -1,30 +1,34 @@
-//! The servers of one boot set: opened together, run together, ended together.
+//! The servers of one run: opened together, run together, ended together.
 
 use crate::config::{Config, MachineFilter, Refused};
 use crate::daemon::boot::{self, Boot, BootError, BootOptions};
 use crate::daemon::boot_files::BootFiles;
 use crate::daemon::http::{self, Http, HttpError};
+use crate::daemon::prepare::Prepared;
 use crate::daemon::stop::Stop;
+use crate::daemon::web::{Web, WebError};
 use crate::dhcp::{Machines, Policy, Reason};
 use crate::limits;
 use crate::loaders;
-use crate::media::Medium;
+use crate::media::Artifact;
 use crate::netboot::blob::Blob;
 use crate::netboot::cmdline::{Cmdline, CmdlineError};
-use crate::netboot::event::{self, Event};
+use crate::netboot::event::{self, Event, Teller};
 use crate::netboot::journal::Journal;
 use crate::netboot::names::Names;
 use crate::netboot::served::{self, Loaders, Memory, Served};
 use crate::storage::Extent;
-use crate::units::MacAddr;
+use crate::units::{Digest, MacAddr};
+use crate::web::handlers;
+use crate::web::listing::{Item, Kind, Listing, ListingError, Shelf};
 use std::fs::File;
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// Why machines cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +37,10 @@ pub enum ServeError {
     Boot(#[from] BootError),
     #[error(transparent)]
     Http(#[from] HttpError),
+    #[error(transparent)]
+    Web(#[from] WebError),
+    #[error(transparent)]
+    Listing(#[from] ListingError),
     #[error(transparent)]
     Cmdline(#[from] CmdlineError),
     #[error("cannot open {path}")]
@@ -48,83 +56,128 @@ pub enum ServeError {
 /// The servers, all ports open.
 #[derive(Debug)]
 pub struct Servers {
-    boot: Boot,
+    boot: Option<Boot>,
     http: Http,
+    web: Option<Web>,
     events: Receiver<Event>,
     journal: Journal,
+}
+
+/// What is served to whom.
+#[derive(Debug, Default)]
+pub struct Offer {
+    /// To machines.
+    pub boot_set: Option<served::BootSet>,
+    /// To people.
+    pub listing: Option<Listing>,
+}
+
+impl Offer {
+    /// What the configuration wants served of `prepared`.
+    ///
+    /// # Errors
+    /// A file cannot be opened.
+    pub fn new(config: &Config, image: &str, prepared: &Prepared) -> Result<Self, ServeError> {
+        let Prepared { medium, custom } = prepared;
+        let file = Arc::new(open(&medium.iso.path)?);
+        let boot_set = (!*config.disable_netboot).then(|| {
+            // Two files of one content are one to clients that go on with a download.
+            let blob = |extents: &[Extent]| Blob::new(Arc::clone(&file), extents.to_vec(), &medium.sha256.hex());
+            let cloud_config = config.cloud_config.as_ref().map(|cloud| Memory::new(cloud.bytes()));
+            let (kernel, initrd) = (blob(&medium.kernel), blob(&medium.initrd));
+            served::BootSet { kernel, initrd, rootfs: blob(&medium.squashfs), cloud_config }
+        });
+        let listing = serves_media(config).then(|| {
+            let pristine = item(&medium.iso, Kind::Pristine, Arc::clone(&file), medium.sha256, medium.built, false);
+            let mut media = vec![pristine];
+            if let Some(custom) = custom {
+                let file = Arc::new(open(&custom.iso.path)?);
+                let built = modified(&file, &custom.iso.path)?;
+                media.push(item(&custom.iso, Kind::Custom, file, custom.sha256, built, custom.has_cloud_config));
+            }
+            Ok::<_, ServeError>(Listing::new(image, media)?)
+        });
+        Ok(Self { boot_set, listing: listing.transpose()? })
+    }
+}
+
+/// Whether ISOs are served.
+#[must_use]
+pub fn serves_media(config: &Config) -> bool {
+    !*config.disable_http_server && !*config.disable_iso
+}
+
+fn item(
+    iso: &Artifact,
+    kind: Kind,
+    file: Arc<File>,
+    sha256: Digest,
+    built: SystemTime,
+    contains_cloud_config: bool,
+) -> Item {
+    let name = iso.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Item { name, kind, file, size: iso.size, sha256, built, contains_cloud_config }
+}
+
+fn open(path: &Path) -> Result<File, ServeError> {
+    File::open(path).map_err(|source| ServeError::Open { path: path.to_owned(), source })
+}
+
+fn modified(file: &File, path: &Path) -> Result<SystemTime, ServeError> {
+    let modified = file.metadata().and_then(|metadata| metadata.modified());
+    modified.map_err(|source| ServeError::Open { path: path.to_owned(), source })
 }
 
 /// Opens every port and closes it again, so that what is taken or forbidden is told before a long download and not after it.
 ///
 /// # Errors
 /// As [`Servers::bind`].
-pub fn rehearse(config: &Config, names: &Names) -> Result<(), ServeError> {
-    let nothing = || open(Path::new("/dev/null"), 0);
-    let boot_set = served::BootSet { kernel: nothing()?, initrd: nothing()?, rootfs: nothing()?, cloud_config: None };
-    Servers::bind(config, names.clone(), boot_set).map(drop)
-}
-
-/// What is served of a built image, with the cloud config.
-///
-/// # Errors
-/// A file cannot be opened.
-pub fn boot_set(config: &Config, medium: &Medium) -> Result<served::BootSet, ServeError> {
-    let path = &medium.iso.path;
-    let file = File::open(path).map_err(|source| ServeError::Open { path: path.to_owned(), source })?;
-    let file = Arc::new(file);
-    let blob = |name: &str, extents: &[Extent]| {
-        Blob::new(Arc::clone(&file), extents.to_vec(), &format!("{}-{name}", medium.sha256.hex()))
+pub fn rehearse(config: &Config, names: &Names, web_directory: &Path) -> Result<(), ServeError> {
+    let nothing = Blob::new(Arc::new(open(Path::new("/dev/null"))?), Vec::new(), "");
+    let [kernel, initrd, rootfs] = [nothing.clone(), nothing.clone(), nothing];
+    let boot_set = served::BootSet { kernel, initrd, rootfs, cloud_config: None };
+    let offer = Offer {
+        boot_set: (!*config.disable_netboot).then_some(boot_set),
+        listing: serves_media(config).then(Listing::default),
     };
-    let cloud_config = config.cloud_config.as_ref().map(|cloud| Memory::new(cloud.bytes()));
-    Ok(served::BootSet {
-        kernel: blob("kernel", &medium.kernel),
-        initrd: blob("initrd", &medium.initrd),
-        rootfs: blob("squashfs", &medium.squashfs),
-        cloud_config,
-    })
-}
-
-fn open(path: &Path, size: u64) -> Result<Blob, ServeError> {
-    let failed = |source| ServeError::Open { path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
-    let modified = file.metadata().and_then(|metadata| metadata.modified()).map_err(failed)?;
-    let version = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
-    Ok(Blob::whole(file, size, &format!("{version:x}-{size:x}")))
+    Servers::bind(config, names.clone(), offer, web_directory).map(drop)
 }
 
 impl Servers {
-    /// Opens every port.
+    /// Opens every port. `web_directory` is for the socket between the pages and the loop in front of them.
     ///
     /// # Errors
     /// [`ServeError`] says which setting or process to look at.
-    pub fn bind(config: &Config, names: Names, boot_set: served::BootSet) -> Result<Self, ServeError> {
-        let journal = Journal::new(boot_set.cloud_config.is_some());
-        let cmdline = Cmdline::new(*config.arch, config.netboot_cmdline.as_deref())?;
-        let loaders = loaders(config.loaders_dir.as_deref())?;
-        let served = Arc::new(Served { names: names.clone(), loaders, boot_set, cmdline });
+    pub fn bind(config: &Config, names: Names, offer: Offer, web_directory: &Path) -> Result<Self, ServeError> {
+        let has_config = offer.boot_set.as_ref().is_some_and(|boot_set| boot_set.cloud_config.is_some());
+        let journal = Journal::new(has_config);
         let (teller, events) = event::channel(limits::EVENTS_WAITING_MAX);
-        let boot = Boot::bind(BootOptions {
-            listen: *config.netboot_listen_addr,
-            interfaces: config.interfaces.to_vec(),
-            policy: Policy {
-                image: *config.arch,
-                machines: Box::new(Admission(config.machines.clone())),
-                files: Box::new(names.clone()),
-            },
-            files: Arc::new(BootFiles::new(Arc::clone(&served))),
-            names,
-            teller: teller.clone(),
-        })?;
-        let address = SocketAddrV4::new(*config.netboot_listen_addr, *config.netboot_http_port);
-        let sites = http::Sites { netboot: Some(http::Netboot { address, served }), media: None };
+        let netboot = offer.boot_set.map(|boot_set| bind_netboot(config, names, boot_set, &teller)).transpose()?;
+        let (boot, netboot) = netboot.unzip();
+        let mut sites = http::Sites { netboot, media: None };
+        let mut web = None;
+        if let Some(listing) = offer.listing {
+            let shelf = Shelf::new(listing);
+            let described = shelf.clone();
+            let handler = Box::new(move |request| handlers::respond(&described, request));
+            let server = Web::bind(web_directory, handler, teller.clone())?;
+            sites.media = Some(http::Media { address: *config.listen_addr, shelf, door: server.door() });
+            web = Some(server);
+        }
         let http = Http::bind(sites, teller, http::Options::default())?;
-        Ok(Self { boot, http, events, journal })
+        Ok(Self { boot, http, web, events, journal })
     }
 
-    /// The interfaces that are served.
+    /// The interfaces that machines are served on, if they are.
     #[must_use]
-    pub fn summary(&self) -> boot::Summary {
-        self.boot.summary()
+    pub fn summary(&self) -> Option<boot::Summary> {
+        self.boot.as_ref().map(Boot::summary)
+    }
+
+    /// Where people are served, if they are.
+    #[must_use]
+    pub fn media_addr(&self) -> Option<SocketAddr> {
+        self.http.media_addr()
     }
 
     /// Serves until `stop` is asked for, and prints what happens.
@@ -132,17 +185,51 @@ impl Servers {
     /// # Errors
     /// A loop ended by itself.
     pub fn run(self, stop: &Stop) -> Result<(), ServeError> {
-        let Self { boot, http, events, journal } = self;
-        let (boot_stopper, http_stopper) = (boot.stopper(), http.stopper());
+        let Self { boot, http, web, events, journal } = self;
+        let (boot_stopper, http_stopper) = (boot.as_ref().map(Boot::stopper), http.stopper());
+        let door = web.as_ref().map(Web::door);
         stop.tell(move || {
-            boot_stopper.stop();
+            if let Some(stopper) = &boot_stopper {
+                stopper.stop();
+            }
             http_stopper.stop();
+            if let Some(door) = &door {
+                door.stop();
+            }
         });
-        let boot = spawn("boot", stop, move || boot.run().map_err(ServeError::from))?;
+        let boot = boot.map(|boot| spawn("boot", stop, move || boot.run().map_err(ServeError::from))).transpose()?;
         let http = spawn("http", stop, move || http.run().map_err(ServeError::from))?;
+        let web = web.map(|web| spawn("web", stop, move || Ok(web.run()))).transpose()?;
         print_events(journal, &events);
-        join("boot", boot).and(join("http", http))
+        let ended = [("boot", boot), ("http", Some(http)), ("web", web)];
+        ended.into_iter().filter_map(|(name, thread)| Some(join(name, thread?))).collect()
     }
+}
+
+fn bind_netboot(
+    config: &Config,
+    names: Names,
+    boot_set: served::BootSet,
+    teller: &Teller,
+) -> Result<(Boot, http::Netboot), ServeError> {
+    let arch = config.boots_arch();
+    let cmdline = Cmdline::new(arch, config.netboot_cmdline.as_deref())?;
+    let loaders = loaders(config.loaders_dir.as_deref())?;
+    let served = Arc::new(Served { names: names.clone(), loaders, boot_set, cmdline });
+    let boot = Boot::bind(BootOptions {
+        listen: *config.netboot_listen_addr,
+        interfaces: config.interfaces.to_vec(),
+        policy: Policy {
+            image: arch,
+            machines: Box::new(Admission(config.machines.clone())),
+            files: Box::new(names.clone()),
+        },
+        files: Arc::new(BootFiles::new(Arc::clone(&served))),
+        names,
+        teller: teller.clone(),
+    })?;
+    let address = SocketAddrV4::new(*config.netboot_listen_addr, *config.netboot_http_port);
+    Ok((boot, http::Netboot { address, served }))
 }
 
 fn spawn(

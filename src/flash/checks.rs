@@ -83,7 +83,7 @@ fn remedy(usages: &[Usage]) -> String {
     let mounts: Option<Vec<&Path>> = usages
         .iter()
         .map(|usage| match &usage.by {
-            By::Mount(at) if usage.through.is_empty() && !is_system(at) => Some(at.as_path()),
+            By::Mount(at) if usage.is_removable_mount() => Some(at.as_path()),
             _ => None,
         })
         .collect();
@@ -92,10 +92,12 @@ fn remedy(usages: &[Usage]) -> String {
     format!("; if it is the right one: umount {}", paths.join(" "))
 }
 
-/// Mount points of which nobody should be told to unmount them.
-fn is_system(at: &Path) -> bool {
-    let first = at.components().nth(1).map(|part| part.as_os_str().to_string_lossy());
-    !matches!(first.as_deref(), Some("media" | "mnt" | "run"))
+impl Usage {
+    /// Mounted where sticks are mounted: what may be unmounted without further thought.
+    fn is_removable_mount(&self) -> bool {
+        let By::Mount(at) = &self.by else { return false };
+        self.through.is_empty() && ["/media", "/mnt", "/run/media"].iter().any(|above| at.starts_with(above))
+    }
 }
 
 /// What flashing needs to know of the ISO to check a disk for it.
@@ -177,7 +179,9 @@ fn check(host: &Host, disk: &Disk, needs: Needs<'_>, consent: Consent) -> Result
         return Err(Refusal::NoMedium { node: node() });
     }
     let usages = host.usages(disk);
-    if host.lies_on(needs.iso, &usages) {
+    // Nobody is told to copy the ISO away from the system's disk.
+    let is_movable = usages.iter().all(|usage| usage.is_removable_mount());
+    if is_movable && host.lies_on(needs.iso, &usages) {
         return Err(Refusal::IsoOnIt { iso: needs.iso.to_owned(), node: node() });
     }
     if !usages.is_empty() {
@@ -214,5 +218,144 @@ pub fn cannot_open(disk: &Disk, error: io::Error) -> Refusal {
         Some(libc::EROFS) => Refusal::ReadOnly { node },
         Some(libc::ENOMEDIUM) => Refusal::NoMedium { node },
         _ => Refusal::Open { node, source: error },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{FakeHost, SATA, USB};
+    use super::*;
+
+    const ASK: Consent = Consent { yes: false, allow_internal: false };
+    const YES: Consent = Consent { yes: true, allow_internal: false };
+
+    fn host() -> FakeHost {
+        let fake = FakeHost::new("checks");
+        fake.disk(SATA, "sda", "8:0", 1_000_000, &[]);
+        fake.partition(SATA, "sda", "sda1", "8:1", 2048, 1000);
+        fake.disk(USB, "sdb", "8:16", 1_000_000, &[("removable", "1")]);
+        fake.partition(USB, "sdb", "sdb1", "8:17", 2048, 1000);
+        fake.file("sys/class/block/disk/by-id/usb-Ultra/dev", "8:16");
+        fake.disk("devices/virtual", "loop0", "7:0", 1_000_000, &[]);
+        fake
+    }
+
+    fn check(fake: &FakeHost, paths: &[&str], size: u64, consent: Consent) -> Result<Vec<String>, String> {
+        let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
+        let needs = Needs { iso: Path::new("/proc/self/stat"), size };
+        let found = targets(&fake.host(), &paths, needs, consent).map_err(|refusal| refusal.to_string())?;
+        Ok(found.into_iter().map(|disk| disk.name).collect())
+    }
+
+    #[test]
+    fn sticks_and_loop_devices_may_be_written_internal_disks_by_name_only() {
+        let fake = host();
+        assert_eq!(check(&fake, &["/dev/sdb", "/dev/loop0"], 512_000_000, YES).unwrap(), ["sdb", "loop0"]);
+        assert_eq!(check(&fake, &["/dev/disk/by-id/usb-Ultra"], 1, YES).unwrap(), ["sdb"]);
+        assert_eq!(check(&fake, &["/dev/sda"], 1, ASK).unwrap(), ["sda"], "its name is asked for later");
+        let error = check(&fake, &["/dev/sda"], 1, YES).unwrap_err();
+        assert!(error.starts_with("/dev/sda (SATA) is an internal disk"), "{error}");
+        assert_eq!(check(&fake, &["/dev/sda"], 1, Consent { allow_internal: true, ..YES }).unwrap(), ["sda"]);
+    }
+
+    #[test]
+    fn what_is_no_disk_is_refused_with_what_it_is() {
+        for (path, message) in [
+            ("/dev/sdb1", "/dev/sdb1 is a partition of /dev/sdb, and an ISO takes the whole stick: --to /dev/sdb"),
+            ("sdb", "there is no sdb, did you mean /dev/sdb?; "),
+            ("/dev/sdz", "there is no /dev/sdz; "),
+            ("/proc", "/proc is a directory, not a disk; "),
+            ("/proc/self/stat", "/proc/self/stat is a file, not a disk; "),
+            ("/dev/null", "/dev/null is a character device, not a disk; "),
+        ] {
+            let error = check(&host(), &[path], 1, YES).unwrap_err();
+            assert!(error.starts_with(message), "{path}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_same_stick_twice_and_too_many_are_refused() {
+        let fake = host();
+        let error = check(&fake, &["/dev/sdb", "/dev/disk/by-id/usb-Ultra"], 1, YES).unwrap_err();
+        assert_eq!(error, "/dev/disk/by-id/usb-Ultra is /dev/sdb again; name each stick once");
+        let many = vec!["/dev/sdb"; FLASH_DEVICES_MAX + 1];
+        assert_eq!(check(&fake, &many, 1, YES).unwrap_err(), "17 devices; at most 16 are written at the same time");
+    }
+
+    #[test]
+    fn a_disk_in_use_is_refused_whatever_was_allowed() {
+        let all = Consent { yes: true, allow_internal: true };
+        for (mounts, swaps, message) in [
+            (
+                "1 1 8:17 / /media/me/DATA rw - vfat /dev/sdb1 rw",
+                "",
+                "/dev/sdb is in use: /dev/sdb1 is mounted at /media/me/DATA; if it is the right one: umount /media/me/DATA",
+            ),
+            ("1 1 8:17 / / rw - ext4 /dev/sdb1 rw", "", "/dev/sdb is in use: /dev/sdb1 holds the running system (/)"),
+            ("1 1 8:16 / /srv rw - ext4 /dev/sdb rw", "", "/dev/sdb is in use: /dev/sdb is mounted at /srv"),
+            ("", "Filename\n/dev/sdb1 partition 1 0 -2", "/dev/sdb is in use: /dev/sdb1 is swap"),
+        ] {
+            let fake = host();
+            fake.file("proc/self/mountinfo", mounts);
+            fake.file("proc/swaps", swaps);
+            assert_eq!(check(&fake, &["/dev/sdb"], 1, all).unwrap_err(), message);
+        }
+        let fake = host();
+        fake.disk("devices/virtual", "dm-0", "253:0", 900, &[("dm/name", "vg-root")]);
+        fake.file("sys/class/block/sdb1/holders/dm-0", "");
+        assert_eq!(
+            check(&fake, &["/dev/sdb"], 1, all).unwrap_err(),
+            "/dev/sdb is in use: /dev/sdb1 is part of dm-0 (vg-root)"
+        );
+    }
+
+    #[test]
+    fn the_disk_that_the_iso_lies_on_is_refused() {
+        let fake = host();
+        fake.file(
+            "proc/self/mountinfo",
+            "1 1 0:1 / / rw - overlay overlay rw\n2 1 8:17 / /media/isos rw - vfat /dev/sdb1 rw",
+        );
+        let refuse = |iso| {
+            let needs = Needs { iso: Path::new(iso), size: 1 };
+            targets(&fake.host(), &["/dev/sdb".to_owned()], needs, YES).unwrap_err().to_string()
+        };
+        let message = "the ISO /media/isos/a.iso itself lies on /dev/sdb; copy it somewhere else first";
+        assert_eq!(refuse("/media/isos/a.iso"), message);
+        assert!(refuse("/media/others/a.iso").starts_with("/dev/sdb is in use"), "it lies elsewhere");
+    }
+
+    #[test]
+    fn write_protected_empty_small_and_made_of_others() {
+        for (attributes, sectors, message) in [
+            (&[("ro", "1")][..], 1000, "/dev/sdd is write-protected; "),
+            (&[], 0, "/dev/sdd has no medium in it"),
+            (&[], 9, "/dev/sdd is too small: it holds 4.6 kB, the ISO needs 5.0 kB (392 bytes more)"),
+            (&[("device/type", "5")], 1000, "/dev/sdd is an optical drive; "),
+            (&[("slaves/sda", "")], 1000, "/dev/sdd is a volume made of other disks "),
+        ] {
+            let fake = host();
+            fake.disk("devices/pci0/usb2/2-1/host9/target9/9:0:0:0", "sdd", "8:48", sectors, attributes);
+            let error = check(&fake, &["/dev/sdd"], 5000, YES).unwrap_err();
+            assert!(error.starts_with(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn errors_of_opening_say_what_to_do() {
+        let disk = match host().host().find(crate::sys::block::Number { major: 8, minor: 16 }) {
+            Some(Found::Disk(disk)) => disk,
+            other => panic!("{other:?}"),
+        };
+        for (errno, message) in [
+            (libc::EACCES, "/dev/sdb may only be opened by root: sudo "),
+            (libc::EBUSY, "/dev/sdb is in use by something that this process cannot see: "),
+            (libc::EROFS, "/dev/sdb is write-protected; "),
+            (libc::ENOMEDIUM, "/dev/sdb has no medium in it"),
+            (libc::EIO, "cannot open /dev/sdb"),
+        ] {
+            let error = cannot_open(&disk, io::Error::from_raw_os_error(errno)).to_string();
+            assert!(error.starts_with(message), "{error}");
+        }
     }
 }

@@ -104,3 +104,82 @@ fn recognise(bytes: &[u8]) -> Option<String> {
 fn has(bytes: &[u8], at: usize, magic: &[u8]) -> bool {
     bytes.get(at..).is_some_and(|rest| rest.starts_with(magic))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::host::{Found, Host};
+    use super::super::testing::{FakeHost, USB};
+    use super::*;
+    use crate::sys::block::Number;
+    use std::io;
+
+    struct Bytes(Vec<u8>);
+
+    impl Storage for Bytes {
+        fn write_all_at(&self, _bytes: &[u8], _offset: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+            let at = usize::try_from(offset).unwrap();
+            bytes.copy_from_slice(self.0.get(at..at + bytes.len()).ok_or(io::ErrorKind::UnexpectedEof)?);
+            Ok(())
+        }
+
+        fn set_len(&self, _len: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    const DISK_BYTES: usize = 4 << 20;
+
+    /// A disk with so many partitions of 128 KiB from 1 MiB on.
+    fn disk(partitions: u64) -> Disk {
+        let fake = FakeHost::new("contents");
+        fake.disk(USB, "sdb", "8:16", DISK_BYTES as u64 / 512, &[]);
+        for index in 1..=partitions {
+            let (name, number) = (format!("sdb{index}"), format!("8:{}", 16 + index));
+            fake.partition(USB, "sdb", &name, &number, 2048 + 256 * (index - 1), 256);
+        }
+        let host: Host = fake.host();
+        match host.find(Number { major: 8, minor: 16 }) {
+            Some(Found::Disk(disk)) => disk,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn shown(partitions: u64, put: &[(usize, &[u8])]) -> String {
+        let mut bytes = vec![0; DISK_BYTES];
+        for (at, what) in put {
+            bytes[*at..at + what.len()].copy_from_slice(what);
+        }
+        describe(&Bytes(bytes), &disk(partitions))
+    }
+
+    #[test]
+    fn what_is_on_a_stick_is_told_in_a_line() {
+        const MBR: (usize, &[u8]) = (510, &[0x55, 0xaa]);
+        const GPT: (usize, &[u8]) = (512, b"EFI PART");
+        assert_eq!(shown(0, &[]), "empty");
+        assert_eq!(shown(0, &[(700, b"?")]), "nothing known");
+        assert_eq!(shown(0, &[MBR, GPT]), "GPT without partitions");
+        assert_eq!(shown(0, &[MBR, (82, b"FAT32   "), (71, b"KINGSTON   ")]), "FAT32 \"KINGSTON\"");
+        assert_eq!(
+            shown(1, &[MBR, (82 + (1 << 20), b"FAT32   "), (71 + (1 << 20), b"NO NAME    ")]),
+            "MBR with FAT32 131.1 kB"
+        );
+        assert_eq!(shown(2, &[(32_769, b"CD001"), (32_808, b"COS_LIVE  "), MBR, GPT]), "ISO 9660 \"COS_LIVE\"");
+        assert_eq!(
+            shown(2, &[GPT, (1080 + (1 << 20), b"\x53\xef"), (1144 + (1 << 20), b"ro\x1b[Jot")]),
+            "GPT with ext2/3/4 \"ro [Jot\" 131.1 kB, unknown 131.1 kB"
+        );
+        assert!(shown(9, &[MBR]).ends_with(", unknown 131.1 kB and 3 more"));
+    }
+
+    #[test]
+    fn a_disk_that_cannot_be_read_or_is_tiny_is_no_error() {
+        assert_eq!(describe(&Bytes(Vec::new()), &disk(0)), "cannot be read");
+        let tiny = Disk { size: 512, ..disk(0) };
+        assert_eq!(describe(&Bytes(vec![0; 512]), &tiny), "empty");
+    }
+}

@@ -114,6 +114,14 @@ impl Host {
         Self { sys: "/sys".into(), proc: "/proc".into(), number_at: |_, path| Number::at(path) }
     }
 
+    /// A tree that a test made: names below `/dev` are looked up where the kernel would list them.
+    #[cfg(test)]
+    pub(super) fn fake(root: &Path) -> Self {
+        let number_at =
+            |host: &Self, path: &Path| number(&host.sys.join("class/block").join(path.strip_prefix("/dev").ok()?));
+        Self { sys: root.join("sys"), proc: root.join("proc"), number_at }
+    }
+
     /// The number of the block device at `path`.
     #[must_use]
     pub fn number_at(&self, path: &Path) -> Option<Number> {
@@ -227,7 +235,7 @@ impl Host {
     /// Whether the file at `path` lies on one of these usages' file systems.
     #[must_use]
     pub fn lies_on(&self, path: &Path, usages: &[Usage]) -> bool {
-        let Ok(path) = fs::canonicalize(path) else { return false };
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let mounts = self.mounts();
         let below = mounts.iter().filter(|mount| path.starts_with(&mount.at));
         // Of two mounts at one place the later hides the other.
@@ -346,6 +354,9 @@ fn partition(directory: &Path) -> Option<Partition> {
 
 /// The vendor and the model; a USB stick's own descriptors come second, since a hub's or a card reader's slots differ only in SCSI's.
 fn model(directory: &Path) -> String {
+    if let Some(file) = attribute(directory, "loop/backing_file") {
+        return format!("the file {}", clean(&file));
+    }
     let device = directory.join("device");
     let of =
         |directory: &Path, names: [&str; 2]| names.map(|name| attribute(directory, name).unwrap_or_default()).join(" ");
@@ -400,4 +411,140 @@ fn unescape(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&plain).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{FakeHost, SATA, USB};
+    use super::*;
+
+    fn disk(fake: &FakeHost, number: &str) -> Disk {
+        match fake.host().find(parse_number(number).unwrap()) {
+            Some(Found::Disk(disk)) => disk,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_stick_is_known_by_its_bus_its_names_and_its_partitions() {
+        let fake = FakeHost::new("stick");
+        fake.disk(
+            USB,
+            "sdb",
+            "8:16",
+            62_500_000,
+            &[("device/vendor", "SanDisk \n"), ("device/model", "Ultra USB 3.0   ")],
+        );
+        fake.attributes(USB, &[("../../../serial", "4C530001230\n"), ("../../../idVendor", "0781\n")]);
+        fake.partition(USB, "sdb", "sdb1", "8:17", 2048, 62_000_000);
+        let stick = disk(&fake, "8:16");
+        assert_eq!((stick.kind, stick.transport, stick.size), (Kind::Stick, "USB", 32_000_000_000));
+        assert_eq!((stick.model.as_str(), stick.serial.as_str()), ("SanDisk Ultra USB 3.0", "4C530001230"));
+        assert_eq!(stick.node, Path::new("/dev/sdb"));
+        let [partition] = &stick.partitions[..] else { panic!("{stick:?}") };
+        assert_eq!((partition.offset, partition.size), (1 << 20, 31_744_000_000));
+        let found = fake.host().find(partition.number);
+        assert_eq!(found, Some(Found::Partition { node: "/dev/sdb1".into(), disk: "/dev/sdb".into() }));
+        assert_eq!(fake.host().find(Number { major: 8, minor: 99 }), None);
+        assert_eq!(fake.host().usages(&stick), []);
+    }
+
+    #[test]
+    fn what_is_a_stick_and_what_is_not() {
+        for (at, name, attributes, kind, transport) in [
+            (USB, "sdb", &[][..], Kind::Stick, "USB"),
+            (SATA, "sda", &[], Kind::Internal, "SATA"),
+            (SATA, "sda", &[("removable", "1")], Kind::Stick, "SATA"),
+            ("devices/pci0/nvme/nvme0", "nvme0n1", &[("device/model", "Samsung")], Kind::Internal, "NVMe"),
+            ("devices/pci0/virtio2", "vda", &[("device/vendor", "0x1af4")], Kind::Internal, "virtio"),
+            ("devices/mmc_host/mmc0/mmc0:1", "mmcblk0", &[("device/type", "SD")], Kind::Stick, "SD card"),
+            ("devices/mmc_host/mmc1/mmc1:1", "mmcblk1", &[("device/type", "MMC")], Kind::Internal, "eMMC"),
+            (USB, "sr0", &[("device/type", "5"), ("removable", "1")], Kind::Optical, "optical drive"),
+            ("devices/virtual", "loop0", &[("loop/backing_file", "/a.img")], Kind::Loop, "loop device"),
+            ("devices/virtual", "dm-0", &[("slaves/sdb", "")], Kind::Mapping, "volume"),
+            ("devices/virtual", "md127", &[], Kind::Mapping, "volume"),
+            ("devices/virtual", "zram0", &[], Kind::Internal, "unknown bus"),
+            ("devices/virtual", "bcache0", &[("slaves/sdb", "")], Kind::Mapping, "volume"),
+            // A USB controller on the way is no USB disk.
+            ("devices/usbfoo/ata2/host1", "sdc", &[], Kind::Internal, "SATA"),
+        ] {
+            let fake = FakeHost::new("kinds");
+            fake.disk(at, name, "8:0", 1000, attributes);
+            let disk = disk(&fake, "8:0");
+            assert_eq!((disk.kind, disk.transport), (kind, transport), "{name} {at}");
+            assert!(!disk.model.contains("0x"), "{disk:?}");
+        }
+    }
+
+    #[test]
+    fn mounts_swap_volumes_and_what_stands_on_them_are_usages() {
+        let fake = FakeHost::new("usages");
+        fake.disk(SATA, "sda", "8:0", 1_000_000, &[]);
+        for (name, number) in [("sda1", "8:1"), ("sda2", "8:2"), ("sda3", "8:3"), ("sda4", "8:4")] {
+            fake.partition(SATA, "sda", name, number, 2048, 1000);
+        }
+        fake.disk("devices/virtual", "dm-0", "253:0", 900, &[("dm/name", "crypt"), ("slaves/sda3", "")]);
+        fake.disk("devices/virtual", "dm-1", "253:1", 900, &[("dm/name", "vg-root"), ("slaves/dm-0", "")]);
+        fake.file("sys/class/block/sda3/holders/dm-0", "");
+        fake.file("sys/class/block/dm-0/holders/dm-1", "");
+        fake.disk("devices/virtual", "loop7", "7:7", 900, &[("loop/backing_file", "/dev/sda4")]);
+        fake.file(
+            "proc/self/mountinfo",
+            "21 1 253:1 / / rw - ext4 /dev/mapper/vg-root rw\n\
+             22 21 8:1 / /boot\\040efi rw shared:1 - vfat /dev/sda1 rw\n\
+             23 21 0:31 /sub /data rw - btrfs /dev/sda1 rw\nnonsense\n",
+        );
+        fake.file(
+            "proc/swaps",
+            "Filename Type Size Used Priority\n/dev/sda2 partition 1 0 -2\n/swapfile file 1 0 -3\n",
+        );
+        let usages = fake.host().usages(&disk(&fake, "8:0"));
+        let told: Vec<String> =
+            usages.iter().map(|usage| format!("{} {:?} {:?}", usage.node.display(), usage.through, usage.by)).collect();
+        assert_eq!(
+            told,
+            [
+                "/dev/sda1 [] Mount(\"/boot efi\")",
+                "/dev/sda1 [] Mount(\"/data\")",
+                "/dev/sda2 [] Swap",
+                "/dev/sda3 [\"dm-0 (crypt)\", \"dm-1 (vg-root)\"] Mount(\"/\")",
+                "/dev/sda4 [] Backing(\"loop7\")",
+            ]
+        );
+        assert!(fake.host().lies_on(Path::new("/"), &usages));
+        assert!(!fake.host().lies_on(Path::new("/"), &usages[..3]));
+    }
+
+    #[test]
+    fn a_volume_that_nothing_uses_is_a_usage_and_circles_end() {
+        let fake = FakeHost::new("circle");
+        fake.disk(USB, "sdb", "8:16", 1000, &[]);
+        let mut below = "sdb".to_owned();
+        for level in 0..20 {
+            let name = format!("dm-{level}");
+            fake.disk("devices/virtual", &name, &format!("253:{level}"), 1, &[]);
+            fake.file(&format!("sys/class/block/{below}/holders/{name}"), "");
+            below = name;
+        }
+        fake.file("sys/class/block/dm-1/holders/dm-0", "");
+        let usages = fake.host().usages(&disk(&fake, "8:16"));
+        assert_eq!(usages.len(), HOLDERS_NESTED_MAX, "{usages:?}");
+        assert!(usages.iter().all(|usage| usage.by == By::Volume));
+    }
+
+    #[test]
+    fn disks_with_a_medium_are_listed_by_name() {
+        let fake = FakeHost::new("list");
+        fake.disk(USB, "sdc", "8:32", 1000, &[]);
+        fake.disk(SATA, "sda", "8:0", 1000, &[]);
+        fake.disk("devices/virtual", "loop0", "7:0", 0, &[]);
+        let names: Vec<String> = fake.host().disks().into_iter().map(|disk| disk.name).collect();
+        assert_eq!(names, ["sda", "sdc"]);
+    }
+
+    #[test]
+    fn paths_of_the_kernel_are_unescaped() {
+        assert_eq!(unescape(r"/media/my\040stick\134x"), "/media/my stick\\x");
+        assert_eq!(unescape(r"a\9\"), r"a\9\");
+    }
 }

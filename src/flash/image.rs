@@ -205,3 +205,142 @@ fn parse_checksum(text: &str, name: &str) -> Option<Digest> {
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("auroraboot-image-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir_all(path.join("iso")).unwrap();
+            for directory in [path.clone(), path.join("iso")] {
+                fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
+            }
+            Self(path)
+        }
+
+        /// An ISO of the state directory, so many seconds old.
+        fn iso(&self, name: &str, age: u64) -> PathBuf {
+            let path = self.0.join("iso").join(name);
+            fs::write(&path, image(20)).unwrap();
+            let time = SystemTime::now() - Duration::from_secs(age);
+            File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+            path
+        }
+
+        fn chosen(&self) -> Result<(String, &'static str), ImageError> {
+            let choice = newest(&self.0, &|owner| owner == fs::metadata(&self.0).unwrap().uid())?;
+            Ok((choice.path.file_name().unwrap().to_str().unwrap().to_owned(), choice.why))
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// An ISO of so many sectors.
+    fn image(sectors: u32) -> Vec<u8> {
+        let mut bytes = vec![0; sectors as usize * 2048];
+        bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+        let descriptor = &mut bytes[16 * 2048..];
+        descriptor[..7].copy_from_slice(b"\x01CD001\x01");
+        descriptor[40..72].copy_from_slice(b"COS_LIVE                        ");
+        descriptor[80..84].copy_from_slice(&sectors.to_le_bytes());
+        descriptor[128..130].copy_from_slice(&2048_u16.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn the_newest_custom_iso_is_taken_else_the_newest_and_it_says_why() {
+        let state = Scratch::new("newest");
+        assert!(matches!(state.chosen(), Err(ImageError::None { .. })));
+        state.iso("old.iso", 100);
+        let (name, why) = state.chosen().unwrap();
+        assert_eq!(name, "old.iso");
+        assert!(why.contains("no cloud config is in it"), "{why}");
+        state.iso("new.iso", 10);
+        fs::write(state.0.join("iso/new.iso.sha256"), "").unwrap();
+        assert_eq!(state.chosen().unwrap().0, "new.iso");
+        state.iso("old.iso.custom.iso", 50);
+        let (name, why) = state.chosen().unwrap();
+        assert_eq!((name.as_str(), why), ("old.iso.custom.iso", "the custom ISO, which contains the cloud config"));
+        state.iso("mine.iso.custom.iso", 20);
+        assert_eq!(state.chosen().unwrap().0, "mine.iso.custom.iso");
+        std::os::unix::fs::symlink("/dev/zero", state.0.join("iso/z.iso.custom.iso")).unwrap();
+        assert_eq!(state.chosen().unwrap().0, "mine.iso.custom.iso", "a link is none of ours");
+    }
+
+    #[test]
+    fn a_directory_that_others_can_fill_is_not_believed() {
+        let state = Scratch::new("trust");
+        state.iso("a.iso", 1);
+        let error = newest(&state.0, &|_| false).unwrap_err();
+        assert!(matches!(error, ImageError::Foreign { .. }), "{error}");
+        fs::set_permissions(state.0.join("iso"), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(state.chosen(), Err(ImageError::Writable { .. })));
+        let missing = newest(&state.0.join("nowhere"), &|_| true).unwrap_err().to_string();
+        assert!(missing.contains("/nowhere/iso; name one"), "{missing}");
+    }
+
+    #[test]
+    fn what_is_no_iso_or_not_all_of_one_is_refused() {
+        let state = Scratch::new("open");
+        let path = state.0.join("a.iso");
+        let write = |bytes: &[u8]| fs::write(&path, bytes).unwrap();
+        let refusal = || open(&path).unwrap_err().to_string();
+        assert!(refusal().starts_with("cannot read "), "{}", refusal());
+        write(b"");
+        assert!(refusal().ends_with("is not an ISO 9660 image"), "{}", refusal());
+        write(&vec![0; 1 << 20]);
+        assert!(refusal().ends_with("is not an ISO 9660 image"), "{}", refusal());
+        let mut descriptors = image(40);
+        for sector in 16..40 {
+            descriptors[sector * 2048..][..6].copy_from_slice(b"\x02CD001");
+        }
+        write(&descriptors);
+        assert!(refusal().ends_with("is not an ISO 9660 image"), "no primary descriptor");
+        write(&image(40)[..30 * 2048]);
+        assert!(refusal().contains("is cut short: it has 61.4 kB, and should have 81.9 kB; "), "{}", refusal());
+        assert!(open(&state.0).unwrap_err().to_string().ends_with("is not a file"));
+        write(&image(40));
+        let iso = open(&path).unwrap();
+        assert_eq!((iso.size, iso.label.as_str(), iso.is_hybrid, iso.expected), (81_920, "COS_LIVE", true, None));
+        let mut cd = image(40);
+        cd[510] = 0;
+        write(&cd);
+        assert!(!open(&path).unwrap().is_hybrid);
+    }
+
+    #[test]
+    fn the_checksum_beside_it_in_every_common_shape() {
+        let (digest, other) = ("ab".repeat(32), "cd".repeat(32));
+        for text in [
+            format!("{digest}\n"),
+            format!("{digest}  a.iso\n"),
+            format!("{digest} *a.iso\r\n"),
+            format!("{}  build/a.iso\n", digest.to_uppercase()),
+            format!("SHA256 (a.iso) = {digest}\n"),
+            format!("{other}  b.iso\n{digest}  a.iso\n"),
+        ] {
+            assert_eq!(parse_checksum(&text, "a.iso").map(|digest| digest.hex()), Some(digest.clone()), "{text:?}");
+        }
+        for text in [String::new(), "abc  a.iso".to_owned(), format!("{other} b.iso\n{digest} c.iso\n")] {
+            assert_eq!(parse_checksum(&text, "a.iso"), None, "{text:?}");
+        }
+        let state = Scratch::new("checksum");
+        let iso = state.iso("a.iso", 1);
+        let beside = state.0.join("iso/a.iso.sha256");
+        fs::write(&beside, format!("{digest}  a.iso\n")).unwrap();
+        assert_eq!(open(&iso).unwrap().expected.unwrap().hex(), digest);
+        fs::write(&beside, " ".repeat(usize::try_from(CHECKSUM_FILE_BYTES_MAX).unwrap()) + &digest).unwrap();
+        let error = open(&iso).unwrap_err().to_string();
+        assert!(error.ends_with("a.iso.sha256 holds no sha256; correct it or remove it"), "{error}");
+    }
+}

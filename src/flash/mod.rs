@@ -14,5 +14,7 @@ pub mod image;
 pub mod plan;
 pub mod progress;
 pub mod question;
+#[cfg(test)]
+mod testing;
 pub mod text;
 pub mod write;

@@ -178,3 +178,74 @@ pub fn clock(seconds: u64) -> String {
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MB: u64 = 1_000_000;
+
+    fn board(style: Style) -> Board {
+        Board::new(style, [("/dev/sdb".to_owned(), 400 * MB), ("/dev/mmcblk0".to_owned(), 400 * MB)])
+    }
+
+    fn after(start: Instant, seconds: u64) -> Instant {
+        start + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_terminal_gets_a_line_for_each_stick_over_those_before() {
+        let (start, mut board) = (Instant::now(), board(Style::Terminal { columns: 80, rows: 24 }));
+        board.update(start, 0, Phase::Writing, 0);
+        board.update(start, 1, Phase::Writing, 0);
+        board.update(after(start, 2), 0, Phase::Writing, 100 * MB);
+        board.update(after(start, 2), 1, Phase::Writing, 20 * MB);
+        let first = "/dev/sdb      writing    25 %  100.0 MB of 400.0 MB  50.0 MB/s  0:06 left";
+        let second = "/dev/mmcblk0  writing     5 %  20.0 MB of 400.0 MB  10.0 MB/s  0:38 left";
+        let wanted = format!("\r\x1b[J{first}\r\n{second}\r\x1b[1A");
+        assert_eq!(board.text(after(start, 2)), Some(Text::Redraw(wanted)));
+        assert_eq!(board.text(after(start, 2)), None, "not more often than an eye can follow");
+        board.update(after(start, 3), 0, Phase::Verifying, MB);
+        board.end(1);
+        let wanted = "\r\x1b[J/dev/sdb      verifying   0 %  1.0 MB of 400.0 MB\r";
+        assert_eq!(board.text(after(start, 3)), Some(Text::Redraw(wanted.to_owned())), "its rate begins anew");
+        board.end(0);
+        assert_eq!(board.text(after(start, 9)), None);
+        assert_eq!(board.clear(), Some(Text::Redraw("\r\x1b[J".to_owned())));
+    }
+
+    #[test]
+    fn a_small_terminal_is_neither_wrapped_nor_scrolled() {
+        for (columns, rows) in [(0, 0), (1, 1), (20, 2)] {
+            let mut board = board(Style::Terminal { columns, rows });
+            let Some(Text::Redraw(text)) = board.text(Instant::now()) else { panic!() };
+            let text = text.trim_start_matches("\r\x1b[J").trim_end_matches('\r');
+            assert!(text.chars().count() <= columns.saturating_sub(1) && !text.contains('\n'), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_log_gets_lines_now_and_then() {
+        let (start, mut board) = (Instant::now(), board(Style::Lines));
+        assert_eq!(board.text(start), None);
+        for second in 0..=10 {
+            board.update(after(start, second), 0, Phase::Writing, second * 10 * MB);
+        }
+        board.end(1);
+        assert_eq!(board.text(after(start, 9)), None);
+        let wanted = "/dev/sdb      writing    25 %  100.0 MB of 400.0 MB  10.0 MB/s  0:30 left";
+        assert_eq!(board.text(after(start, 10)), Some(Text::Lines(vec![wanted.to_owned()])));
+        assert_eq!(board.clear(), None);
+    }
+
+    #[test]
+    fn a_stall_is_seen_in_the_rate() {
+        let (start, mut board) = (Instant::now(), board(Style::Lines));
+        board.update(start, 0, Phase::Writing, 0);
+        board.update(after(start, 1), 0, Phase::Writing, 100 * MB);
+        let stick = &board.sticks[0];
+        assert_eq!(stick.rate(after(start, 1)), Some(100 * MB));
+        assert_eq!(stick.rate(after(start, 100)), Some(MB));
+        assert_eq!(clock(3723), "1:02:03");
+    }
+}

@@ -70,3 +70,68 @@ pub fn list(disks: &[Disk]) -> String {
     let rows: String = rows.collect();
     format!("which stick? These are here:\n{rows}Write to one with: auroraboot flash --to {}", first.node.display())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{FakeHost, SATA, USB};
+    use super::*;
+
+    fn disks() -> Vec<Disk> {
+        let fake = FakeHost::new("question");
+        let names =
+            [("removable", "1"), ("device/vendor", "SanDisk"), ("device/model", "Ultra"), ("device/serial", "4C53")];
+        fake.disk(USB, "sdb", "8:16", 62_500_000, &names);
+        fake.disk(SATA, "sda", "8:0", 2_000_000_000, &[("ro", "1")]);
+        fake.host().disks().into_iter().rev().collect()
+    }
+
+    #[test]
+    fn what_is_asked_names_everything_that_is_lost() {
+        let disks = disks();
+        let iso = Path::new("/tmp/auroraboot/iso/kairos.iso.custom.iso");
+        assert_eq!(
+            ask(iso, 412_000_000, &disks[..1]),
+            "Write kairos.iso.custom.iso (412.0 MB) to /dev/sdb (SanDisk Ultra, 32.0 GB)? Everything on it is lost. [y/N] "
+        );
+        assert!(ask(iso, 1, &disks).contains(
+            "to /dev/sdb (SanDisk Ultra, 32.0 GB) and /dev/sda (unknown model, 1024.0 GB)? Everything on them is lost."
+        ));
+        assert_eq!(
+            describe(&disks[0], "empty"),
+            "SanDisk Ultra, 32.0 GB, USB, removable, serial 4C53; on it now: empty"
+        );
+    }
+
+    #[test]
+    fn only_yes_is_yes_and_only_the_name_is_the_name() {
+        for (answer, wanted) in [
+            ("y\n", true),
+            ("YES\n", true),
+            (" y \n", true),
+            ("", false),
+            ("\n", false),
+            ("n\n", false),
+            ("yy\n", false),
+            ("j\n", false),
+        ] {
+            assert_eq!(is_yes(answer), wanted, "{answer:?}");
+        }
+        let disk = &disks()[1];
+        assert!(ask_internal(disk).ends_with("type its name, /dev/sda: "));
+        for (answer, wanted) in
+            [("/dev/sda\n", true), ("sda\n", false), ("y\n", false), ("\n", false), ("/dev/sdb\n", false)]
+        {
+            assert_eq!(is_named(disk, answer), wanted, "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn the_list_shows_sticks_and_what_to_type() {
+        let list = list(&disks());
+        assert_eq!(
+            list,
+            "which stick? These are here:\n  /dev/sdb  SanDisk Ultra, 32.0 GB, USB\nWrite to one with: auroraboot flash --to /dev/sdb"
+        );
+        assert!(super::list(&[]).starts_with("no USB stick"));
+    }
+}

@@ -289,3 +289,271 @@ fn overlap(
 fn length(piece: Extent) -> usize {
     usize::try_from(piece.length).unwrap_or(usize::MAX).min(FLASH_PIECE_BYTES)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::pieces;
+    use super::*;
+    use std::sync::Mutex;
+
+    const MIB: usize = 1 << 20;
+    const ISO_BYTES: usize = 9 * MIB + 2048;
+
+    /// What a stick did, and how it misbehaves.
+    #[derive(Default)]
+    struct Stick {
+        bytes: Mutex<Vec<u8>>,
+        log: Mutex<Vec<String>>,
+        /// Writes that touch this byte fail.
+        dead_from: Option<u64>,
+        /// Reads of this byte fail.
+        unreadable: Option<u64>,
+        /// This byte is never kept.
+        worn: Option<usize>,
+        /// Bytes from here on are taken and forgotten, as by a stick that is smaller than it claims.
+        claims_from: Option<usize>,
+        fails_to_settle: bool,
+    }
+
+    impl Stick {
+        fn new() -> Self {
+            Self { bytes: Mutex::new(vec![0xee; 32 * MIB]), ..Self::default() }
+        }
+
+        fn note(&self, what: String) {
+            self.log.lock().unwrap().push(what);
+        }
+
+        fn log(&self) -> Vec<String> {
+            std::mem::take(&mut self.log.lock().unwrap())
+        }
+
+        /// Whether firmware would find anything in the first MiB.
+        fn boots(&self) -> bool {
+            self.bytes.lock().unwrap()[..MIB].iter().any(|byte| *byte != 0)
+        }
+    }
+
+    fn dead() -> io::Error {
+        io::Error::from_raw_os_error(libc::EIO)
+    }
+
+    impl Storage for Stick {
+        fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+            assert_eq!(
+                (bytes.as_ptr().addr() % 4096, bytes.len() % 512, offset % 512),
+                (0, 0, 0),
+                "direct I/O refuses it"
+            );
+            let at = usize::try_from(offset).unwrap();
+            let zero = if bytes.iter().all(|byte| *byte == 0) { " zeroes" } else { "" };
+            self.note(format!("write {at} +{}{zero}", bytes.len()));
+            if self.dead_from.is_some_and(|dead| dead < offset + bytes.len() as u64 && zero.is_empty()) {
+                return Err(dead());
+            }
+            let mut kept = self.bytes.lock().unwrap();
+            kept[at..at + bytes.len()].copy_from_slice(bytes);
+            if let Some(worn) = self.worn {
+                kept[worn] = 0;
+            }
+            if let Some(end) = self.claims_from {
+                kept[end..].fill(0);
+            }
+            Ok(())
+        }
+
+        fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+            assert_eq!(
+                (bytes.as_ptr().addr() % 4096, bytes.len() % 512, offset % 512),
+                (0, 0, 0),
+                "direct I/O refuses it"
+            );
+            self.note(format!("read {offset} +{}", bytes.len()));
+            let at = usize::try_from(offset).unwrap();
+            if self.unreadable.is_some_and(|bad| (offset..offset + bytes.len() as u64).contains(&bad)) {
+                return Err(dead());
+            }
+            bytes.copy_from_slice(&self.bytes.lock().unwrap()[at..at + bytes.len()]);
+            Ok(())
+        }
+
+        fn set_len(&self, _len: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    impl Medium for Stick {
+        fn settle(&self) -> io::Result<()> {
+            self.note("settle".to_owned());
+            if self.fails_to_settle { Err(dead()) } else { Ok(()) }
+        }
+    }
+
+    /// An ISO in memory.
+    struct Iso(Vec<u8>);
+
+    impl Storage for Iso {
+        fn write_all_at(&self, _bytes: &[u8], _offset: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+            let rest = self.0.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
+            let from = rest.get(..bytes.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+            bytes.copy_from_slice(from);
+            Ok(())
+        }
+
+        fn set_len(&self, _len: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    fn iso() -> Iso {
+        Iso((0..ISO_BYTES).map(|index| (index / 512 % 251) as u8 + 1).collect())
+    }
+
+    fn plan(block: u64) -> Plan {
+        Plan::new(ISO_BYTES as u64, 32 * MIB as u64, block).unwrap()
+    }
+
+    fn run(iso: &Iso, stick: &Stick, expected: Option<Digest>) -> Result<Digest, Failure> {
+        let mut quiet = |_, _| {};
+        let cancelled = AtomicBool::new(false);
+        flash(iso, &plan(512), expected, stick, &mut Watch { cancelled: &cancelled, progress: &mut quiet })
+    }
+
+    #[test]
+    fn the_head_comes_last_and_only_after_all_else_was_read_back() {
+        let (iso, stick) = (iso(), Stick::new());
+        let digest = run(&iso, &stick, None).unwrap();
+        assert_eq!(digest.0, <[u8; 32]>::from(Sha256::digest(&iso.0)));
+        let log = stick.log();
+        // Reading back runs ahead of nothing else, so the order is the same each time.
+        assert_eq!(
+            log,
+            [
+                "write 0 +1048576 zeroes",
+                "write 32505856 +1048576 zeroes",
+                "write 1048576 +3145728",
+                "write 4194304 +4194304",
+                "write 8388608 +1050624",
+                "settle",
+                "read 1048576 +3145728",
+                "read 4194304 +4194304",
+                "read 8388608 +1050624",
+                "write 0 +1048576",
+                "settle",
+                "read 0 +1048576",
+            ]
+        );
+        let bytes = stick.bytes.lock().unwrap();
+        assert_eq!(bytes[..ISO_BYTES], iso.0[..]);
+        assert!(bytes[ISO_BYTES..31 * MIB].iter().all(|byte| *byte == 0xee), "the rest is left alone");
+        assert!(bytes[31 * MIB..].iter().all(|byte| *byte == 0), "no old backup of a partition table");
+    }
+
+    #[test]
+    fn blocks_of_4096_bytes_are_filled_with_zeroes() {
+        let (iso, stick) = (iso(), Stick::new());
+        let mut quiet = |_, _| {};
+        let mut watch = Watch { cancelled: &AtomicBool::new(false), progress: &mut quiet };
+        let digest = flash(&iso, &plan(4096), None, &stick, &mut watch).unwrap();
+        assert_eq!(digest.0, <[u8; 32]>::from(Sha256::digest(&iso.0)), "the padding is not the ISO's");
+        let bytes = stick.bytes.lock().unwrap();
+        assert_eq!(bytes[..ISO_BYTES], iso.0[..]);
+        assert_eq!(bytes[ISO_BYTES..ISO_BYTES + 2049], [&[0; 2048][..], &[0xee]].concat());
+    }
+
+    #[test]
+    fn whatever_goes_wrong_the_stick_does_not_boot() {
+        let worn = 5 * MIB + 77;
+        for (stick, message) in [
+            (Stick { dead_from: Some(5 * MIB as u64), ..Stick::new() }, "writing failed at 4.2 MB"),
+            (Stick { unreadable: Some(worn as u64), ..Stick::new() }, "reading back failed at 4.2 MB"),
+            (
+                Stick { worn: Some(worn), ..Stick::new() },
+                "what was read back differs from what was written, between byte 4194304 and 8388608: ",
+            ),
+            (
+                Stick { claims_from: Some(9 * MIB), ..Stick::new() },
+                "what was read back differs from what was written, between byte 8388608 and 9439232: ",
+            ),
+            (Stick { fails_to_settle: true, ..Stick::new() }, "the device did not keep what was written to it"),
+            (
+                Stick { worn: Some(1000), ..Stick::new() },
+                "what was read back differs from what was written, between byte 0 and 1048576: ",
+            ),
+            (Stick { unreadable: Some(0), ..Stick::new() }, "reading back failed at 0 B"),
+        ] {
+            let failure = run(&iso(), &stick, None).unwrap_err();
+            assert!(failure.to_string().starts_with(message), "{failure}");
+            assert!(!stick.boots(), "{failure}");
+            assert!(failure.state().starts_with("it does not boot now"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_iso_is_noticed_in_the_same_pass() {
+        let mut damaged = iso();
+        let good = Digest(Sha256::digest(&damaged.0).into());
+        assert_eq!(run(&damaged, &Stick::new(), Some(good)).unwrap(), good);
+        damaged.0[7 * MIB] ^= 1;
+        let stick = Stick::new();
+        let failure = run(&damaged, &stick, Some(good)).unwrap_err();
+        assert!(matches!(failure, Failure::Checksum { expected, .. } if expected == good), "{failure}");
+        assert!(!stick.boots());
+        assert!(!stick.log().iter().any(|line| line.starts_with("read")), "nothing is verified in vain");
+    }
+
+    #[test]
+    fn an_iso_that_was_cut_meanwhile_is_an_error() {
+        let (mut iso, stick) = (iso(), Stick::new());
+        iso.0.truncate(6 * MIB);
+        let failure = run(&iso, &stick, None).unwrap_err();
+        assert!(failure.to_string().starts_with("the ISO cannot be read at 4.2 MB"), "{failure}");
+        assert!(!stick.boots());
+    }
+
+    #[test]
+    fn stopping_takes_effect_at_the_next_piece() {
+        for (at, written, state) in [
+            ((Phase::Writing, 0), 0, "nothing was written"),
+            ((Phase::Writing, 8 * MIB as u64), 8 * MIB as u64, "it does not boot now; flash it again"),
+            ((Phase::Verifying, 8 * MIB as u64), ISO_BYTES as u64, "it does not boot now; flash it again"),
+        ] {
+            let (cancelled, stick) = (AtomicBool::new(false), Stick::new());
+            let mut progress = |phase, done| {
+                if (phase, done) == at {
+                    cancelled.store(true, Ordering::Relaxed);
+                }
+            };
+            let mut watch = Watch { cancelled: &cancelled, progress: &mut progress };
+            let failure = flash(&iso(), &plan(512), None, &stick, &mut watch).unwrap_err();
+            assert!(matches!(failure, Failure::Stopped { written: so_far } if so_far == written), "{failure}");
+            assert_eq!(failure.state(), state);
+            assert_eq!(stick.boots(), written == 0, "untouched, or cleared");
+        }
+    }
+
+    #[test]
+    fn two_pieces_of_each_stick_are_in_memory() {
+        let inside = std::sync::atomic::AtomicUsize::new(0);
+        let most = std::sync::atomic::AtomicUsize::new(0);
+        let pieces = pieces(Extent { offset: 0, length: 50 * FLASH_PIECE_BYTES as u64 });
+        overlap(
+            pieces,
+            |_, bytes| {
+                assert!(bytes.len() <= FLASH_PIECE_BYTES);
+                most.fetch_max(1 + inside.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
+                Ok(())
+            },
+            |_, _| {
+                inside.fetch_sub(1, Ordering::SeqCst);
+                Ok(())
+            },
+        )
+        .unwrap();
+        assert!((1..=FLASH_PIECES).contains(&most.load(Ordering::SeqCst)));
+    }
+}

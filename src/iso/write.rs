@@ -54,18 +54,17 @@ const VIEWS: [View; 4] = [
 ];
 
 impl<'a, S: Storage> Writer<'a, S> {
-    /// Begins an image at offset 0 of `out`.
+    /// Begins an image at offset 0 of `out`, which holds nothing but what is going to be adopted: whatever is not written stays as it
+    /// is, and has to be zero.
     ///
     /// # Errors
-    /// A volume id with other characters than it may have; a failed write.
+    /// A volume id with other characters than it may have.
     pub fn new(out: S, options: Options<'a>) -> Result<Self, Error> {
         let id = options.volume_id;
         let allowed = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
         if id.is_empty() || id.len() > 32 || !id.chars().all(allowed) {
             return Err(Error::VolumeId(id.to_owned()));
         }
-        // What is not written is zero, whatever the file held before.
-        out.set_len(0).map_err(Error::Write)?;
         Ok(Self { out, options, tree: Tree::new(options.mtime), position: DATA })
     }
 

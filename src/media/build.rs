@@ -127,7 +127,7 @@ impl Loaders {
             Ok(Self {
                 eltorito: loaders::bios_eltorito()?,
                 boot_sector: loaders::bios_boot_sector()?,
-                efi_grub: loaders::efi_grub(options.menu.arch)?.unwrap_or_default(),
+                efi_grub: efi::embedded_grub(options.menu.arch)?.unwrap_or_default(),
             })
         };
         unpack().map_err(MediaError::Loaders)

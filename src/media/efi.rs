@@ -140,7 +140,7 @@ impl Efi {
                 Content::Image(file) => {
                     read(file).map_err(|source| EspError::Read { path: shown(&file.path), source })?
                 }
-                Content::Embedded => loaders::efi_grub(self.arch).map_err(EspError::Embedded)?.unwrap_or_default(),
+                Content::Embedded => loaders::efi_grub(names(self.arch).short).map_err(EspError::Embedded)?,
                 Content::Text(text) => text.clone().into_bytes(),
             };
             contents.push((path, bytes));
@@ -148,6 +148,17 @@ impl Efi {
         contents.extend(self.redirects.iter().map(|path| (path.as_str(), menu::redirect().into_bytes())));
         let files: Vec<(&str, &[u8])> = contents.iter().map(|(path, bytes)| (*path, bytes.as_slice())).collect();
         Ok(fat::esp(ESP_LABEL, &files)?)
+    }
+}
+
+/// The GRUB of this program for an architecture, if it has one.
+///
+/// # Errors
+/// Only if this binary itself is damaged.
+pub fn embedded_grub(arch: Arch) -> io::Result<Option<Vec<u8>>> {
+    match arch {
+        Arch::Amd64 | Arch::Arm64 => loaders::efi_grub(names(arch).short).map(Some),
+        Arch::Riscv64 => Ok(None),
     }
 }
 

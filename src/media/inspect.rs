@@ -21,6 +21,8 @@ pub struct Given<'a> {
     pub sha256: Option<Digest>,
     /// Whether the checksum is to stand in a file beside the ISO.
     pub checksum_file: bool,
+    /// Whether machines are to boot it from the network. Without that any ISO will do: it is only copied, with files added.
+    pub must_boot: bool,
     /// An earlier run brought it.
     pub reused: bool,
 }
@@ -45,15 +47,21 @@ pub enum InspectError {
 /// Looks into an ISO.
 ///
 /// # Errors
-/// [`InspectError`]: it is not an ISO, truncated, damaged, or without the expected files.
+/// [`InspectError`]: it is not an ISO, truncated, damaged, or without the files that machines are to boot.
 pub fn inspect(given: &Given<'_>, cancelled: &AtomicBool) -> Result<Medium, InspectError> {
     let path = given.iso;
     let unreadable = |source| FileError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     let (size, built) = (metadata.len(), metadata.modified().map_err(unreadable)?);
-    let [kernel, initrd, squashfs] = find(&file, size, path)?;
-    let (facts, warnings) = facts(&file, &kernel, &squashfs).map_err(unreadable)?;
+    let found = match find(&file, size, path) {
+        Err(InspectError::Missing { .. } | InspectError::Empty { .. }) if !given.must_boot => None,
+        found => Some(found?),
+    };
+    let (facts, warnings) = match &found {
+        Some([kernel, _, squashfs]) => facts(&file, kernel, squashfs).map_err(unreadable)?,
+        None => Default::default(),
+    };
     let sha256 = match given.sha256 {
         Some(sha256) => sha256,
         None => checksum::hash(&file, size, cancelled).map_err(unreadable)?.ok_or(InspectError::Cancelled)?,
@@ -62,7 +70,7 @@ pub fn inspect(given: &Given<'_>, cancelled: &AtomicBool) -> Result<Medium, Insp
         checksum::write(path, sha256)?;
     }
     let iso = Artifact { path: path.to_owned(), size };
-    let (kernel, initrd, squashfs) = (kernel.extents, initrd.extents, squashfs.extents);
+    let [kernel, initrd, squashfs] = found.map(|files| files.map(|file| file.extents)).unwrap_or_default();
     Ok(Medium { iso, sha256, kernel, initrd, squashfs, facts, warnings, reused: given.reused, built })
 }
 

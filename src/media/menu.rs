@@ -96,7 +96,7 @@ const RAM_ENTRIES: [Entry; 2] = [
 /// What comes before the entries. `serial` and `gfxpayload` only where GRUB is on its own, that is on a BIOS: under UEFI the firmware's
 /// console includes its serial lines, and a second driver on the same port would take its keys; the screen is as the firmware set it.
 /// 1280x1024 is what the original asks for (as `vga=795`, which GRUB calls deprecated): the QR code of Kairos' installer does not
-/// fit on 80x25 characters. GRUB itself falls back to text.
+/// fit on 80x25 characters. A screen that has none of these modes stays in text mode.
 const HEAD: &str = "\
 set default=0
 set timeout=10
@@ -107,6 +107,16 @@ if [ \"$grub_platform\" = pc ]; then
         terminal_output console serial
     fi
     set gfxpayload=1280x1024x32,1280x1024x24,1024x768x32,1024x768x24
+    export gfxpayload
+fi
+";
+
+/// What comes after them: a kernel without a framebuffer driver (those for clouds) shows nothing on a screen in a graphics mode.
+const TAIL: &str = "\
+if [ \"$grub_platform\" = pc ]; then
+    menuentry \"Screen: use text mode for what is chosen next\" --hotkey=t {
+        set gfxpayload=text
+    }
 fi
 ";
 
@@ -125,6 +135,7 @@ pub fn grub_cfg(options: &MenuOptions<'_>) -> Result<String, MenuError> {
         write_entry(&mut text, "    ", entry, &arguments);
     }
     text.push_str("}\n");
+    text.push_str(TAIL);
     Ok(text)
 }
 

@@ -20,7 +20,7 @@ use super::client::{self, Client, Header, Trust};
 use super::manifest::digest_of;
 use super::part::{self, hash_file};
 use super::pull::Transferred;
-use super::resume::Download;
+use super::resume::{Download, forget};
 use super::stamp::{self, FileId, Stamp, Version, with_suffix};
 use super::url::Url;
 use crate::limits;
@@ -208,7 +208,7 @@ impl Place<'_> {
             headers: wanted.headers,
             published: wanted.published,
             part: part.clone(),
-            note: with_suffix(self.stamp, ".part"),
+            note: self.part_note(),
         };
         let downloaded = download.run(progress)?;
         let stamp = Stamp {
@@ -268,6 +268,11 @@ impl Place<'_> {
         rename.map_err(|source| self.write_error(self.into, source))
     }
 
+    /// The note about what `into.part` is a part of.
+    fn part_note(self) -> PathBuf {
+        with_suffix(self.stamp, ".part")
+    }
+
     fn id(self, file: &File) -> Result<FileId, Error> {
         let metadata = file.metadata();
         metadata.map(|metadata| FileId::of(&metadata)).map_err(|source| self.read_error(self.into, source))
@@ -297,6 +302,7 @@ impl Place<'_> {
             return self.reused(&stamp).ok_or(Error::Stopped);
         }
         let part = with_suffix(self.into, ".part");
+        forget(&self.part_note())?;
         let write_error = |source| Error::from(part::Error::of_write(&part, metadata.len(), source));
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o644).open(&part);
         let mut copy = open.map_err(write_error)?;

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -164,6 +166,41 @@ pub(super) fn persist<P, E: std::error::Error, L>(
         if client.stopper().wait(wait) {
             return Err(GaveUp::Stopped);
         }
+    }
+}
+
+/// Has a file brought to the disk while more of it arrives, so that nobody waits long for that in the end: 0.5 s to 4 s for 1 GB.
+#[derive(Debug)]
+pub(super) struct Flusher {
+    wake: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+    flushed: u64,
+}
+
+impl Flusher {
+    /// Without a thread, where none can be had, it does nothing: whoever needs the bytes on the disk asks for that in the end.
+    pub fn new(file: &Arc<File>) -> Self {
+        let (wake, woken) = sync_channel(1);
+        let file = Arc::clone(file);
+        let flush = move || woken.into_iter().for_each(|()| drop(file.sync_data()));
+        let thread = std::thread::Builder::new().name("flush".to_owned()).spawn(flush).ok();
+        Self { wake: Some(wake), thread, flushed: 0 }
+    }
+
+    /// Tells how long the file is by now.
+    pub fn grown(&mut self, have: u64) {
+        if have.saturating_sub(self.flushed) >= limits::FLUSH_BYTES {
+            self.flushed = have;
+            // While the last one is at work there is no hurry.
+            let _ = self.wake.as_ref().map(|wake| wake.try_send(()));
+        }
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        drop(self.wake.take());
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 

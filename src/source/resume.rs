@@ -1,6 +1,7 @@
 //! One big file from a URL into its part file, going on where an earlier attempt or an earlier run ended.
 
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use super::checksum::is_page;
 use super::client::{self, Client, Header, Response, Transient, Trust};
 use super::fetch::{Error, Progress};
 use super::manifest::digest_of;
-use super::part::{self, Broken, GaveUp, Part, persist};
+use super::part::{self, Broken, Flusher, GaveUp, Part, persist};
 use super::pull::Transferred;
 use super::registry::range_start;
 use super::stamp::{self, Version};
@@ -98,7 +99,10 @@ impl Download<'_> {
         let inherited = earlier.is_some();
         let (part, note) = match earlier {
             Some(note) => (Part::resumed(file, path, length, self.client.stopper())?, note),
-            None => (Part::empty(file, path)?, new),
+            None => {
+                forget(&self.note)?;
+                (Part::empty(file, path)?, new)
+            }
         };
         Ok(Growing { part, note, inherited, fetched: 0, progress })
     }
@@ -114,6 +118,7 @@ impl Download<'_> {
     }
 
     fn start_over(&self, growing: &mut Growing<'_>) -> Result<(), Error> {
+        forget(&self.note)?;
         growing.part = Part::empty(Arc::clone(&growing.part.file), &self.part)?;
         growing.note.version = Version::default();
         growing.note.boot = boot_id();
@@ -144,27 +149,12 @@ impl Download<'_> {
         // Of what is whole the last byte is asked for again: with it comes whether it is still the same file.
         let from = have.saturating_sub(u64::from(is_whole));
         let response = self.request(from, &growing.note.version)?;
-        let (start, version) = match response.status() {
-            200 => (0, Version::of(&response, number(response.header("content-length")))),
-            206 => {
-                let range = response.header("content-range").unwrap_or_default();
-                let length = range.rsplit_once('/').and_then(|(_, length)| length.trim().parse().ok());
-                let start = range_start(range).ok_or_else(|| Fault::Lasting(self.bad_range(from, range)))?;
-                (start, Version::of(&response, length))
-            }
-            // It is shorter now than what is here of it.
-            416 if from > 0 => {
-                self.start_over(growing).map_err(Fault::Lasting)?;
-                return self.attempt(growing);
-            }
-            _ => return Err(self.refused(&response)),
-        };
-        if is_page(response.header("content-type")) {
-            return Err(Fault::Lasting(Error::Page { url: self.url.to_string() }));
+        // It is shorter now than what is here of it.
+        if response.status() == 416 && from > 0 {
+            self.start_over(growing).map_err(Fault::Lasting)?;
+            return self.attempt(growing);
         }
-        if let Some(length) = version.length.filter(|length| *length > limits::ISO_BYTES_MAX) {
-            return Err(Fault::Lasting(Error::TooLarge { url: self.url.to_string(), length }));
-        }
+        let (start, version) = self.understand(&response, from)?;
         if have > 0 && !self.goes_on(&growing.note.version, &version) {
             log::warn!("{}: it is another file now; starting over", self.url);
             self.start_over(growing).map_err(Fault::Lasting)?;
@@ -172,10 +162,30 @@ impl Download<'_> {
                 return self.attempt(growing);
             }
         }
-        let skip = growing.part.have.checked_sub(start).ok_or_else(|| {
-            Fault::Lasting(self.bad_range(from, response.header("content-range").unwrap_or_default()))
-        })?;
-        self.receive(growing, response, skip, version)
+        self.receive(growing, response, start, version)
+    }
+
+    /// From which byte on the response brings which file.
+    fn understand(&self, response: &Response, from: u64) -> Result<(u64, Version), Fault> {
+        let url = || self.url.to_string();
+        let (start, version) = match response.status() {
+            200 => (0, Version::of(response, number(response.header("content-length")))),
+            206 => {
+                let range = response.header("content-range").unwrap_or_default();
+                let length = range.rsplit_once('/').and_then(|(_, length)| number(Some(length)));
+                let start = range_start(range).filter(|start| *start <= from);
+                let bad = || Error::Range { url: url(), from, range: crate::rootfs::shown(range) };
+                (start.ok_or_else(|| Fault::Lasting(bad()))?, Version::of(response, length))
+            }
+            _ => return Err(self.refused(response)),
+        };
+        if is_page(response.header("content-type")) {
+            return Err(Fault::Lasting(Error::Page { url: url() }));
+        }
+        match version.length.filter(|length| *length > limits::ISO_BYTES_MAX) {
+            Some(length) => Err(Fault::Lasting(Error::TooLarge { url: url(), length })),
+            None => Ok((start, version)),
+        }
     }
 
     fn request(&self, from: u64, version: &Version) -> Result<Response, Fault> {
@@ -193,18 +203,26 @@ impl Download<'_> {
         part.is_same(now).unwrap_or_else(|| self.published.is_some())
     }
 
-    fn receive(&self, growing: &mut Growing<'_>, response: Response, skip: u64, version: Version) -> Result<(), Fault> {
+    /// Appends what the response brings from byte `start` on. What is here of that already is passed over.
+    fn receive(
+        &self,
+        growing: &mut Growing<'_>,
+        response: Response,
+        start: u64,
+        version: Version,
+    ) -> Result<(), Fault> {
         let size = version.length;
-        if growing.note.version != version {
-            growing.note.version = version;
-            // Without the note the next run starts over; a disk that is full is told by what is to be written on it.
-            stamp::write(&self.note, &growing.note)
-                .unwrap_or_else(|error| log::debug!("{}: {error}", self.note.display()));
-        }
+        growing.note.version = version;
+        // Without the note the next run starts over; a disk that is full is told by what is to be written on it.
+        let noted = stamp::write(&self.note, &growing.note);
+        noted.unwrap_or_else(|error| log::debug!("{}: {error}", self.note.display()));
         growing.tell(false);
         let Growing { part, fetched, progress, .. } = growing;
+        let skip = part.have.saturating_sub(start);
+        let mut flusher = Flusher::new(&part.file);
         let mut told = |part: &Part, fresh| {
             *fetched += fresh;
+            flusher.grown(part.have);
             progress(Instant::now(), transferred(part.have, *fetched, size, false));
         };
         let poured = part.pour(&mut response.into_body(), skip, size, self.client.stopper(), &mut told);
@@ -229,12 +247,8 @@ impl Download<'_> {
         }
     }
 
-    fn bad_range(&self, from: u64, range: &str) -> Error {
-        Error::Range { url: self.url.to_string(), from, range: crate::rootfs::shown(range) }
-    }
-
     fn ended_early(&self) -> client::Error {
-        client::Error::Io { host: self.url.authority.clone(), source: std::io::ErrorKind::UnexpectedEof.into() }
+        client::Error::Io { host: self.url.authority.clone(), source: ErrorKind::UnexpectedEof.into() }
     }
 }
 
@@ -262,6 +276,16 @@ impl From<client::Error> for Fault {
 impl From<(client::Error, Option<Duration>)> for Fault {
     fn from((error, retry_after): (client::Error, Option<Duration>)) -> Self {
         if Transient::is_transient(&error) { Self::Passing(error, retry_after) } else { Self::Lasting(error.into()) }
+    }
+}
+
+/// Removes the note about a part, before the part gets other bytes than it says.
+pub(super) fn forget(note: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(note) {
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            Err(part::Error::Write { path: note.to_owned(), source }.into())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -43,6 +43,14 @@ impl LocalTime {
     }
 }
 
+impl LocalTime {
+    /// Year, month and day.
+    #[must_use]
+    pub fn date(self) -> (u16, u8, u8) {
+        (u16::try_from(self.year).unwrap_or(1970), self.month.to_le_bytes()[0], self.day.to_le_bytes()[0])
+    }
+}
+
 impl fmt::Display for LocalTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { year, month, day, hour, minute, second } = self;
@@ -58,6 +66,7 @@ mod tests {
     fn prints_as_the_logs_of_the_field_do() {
         let time = LocalTime { year: 2023, month: 2, day: 8, hour: 4, minute: 27, second: 3 };
         assert_eq!(time.to_string(), "2023/02/08 04:27:03");
+        assert_eq!(time.date(), (2023, 2, 8));
     }
 
     #[test]

@@ -210,7 +210,7 @@ fn grub_reads_the_menu_whatever_the_operator_adds() {
     checked("menuentry {").expect_err("the judge judges");
     checked(&menu::redirect()).unwrap();
     for arch in Arch::ALL {
-        for extension in [None, Some("quiet"), Some("a=\"}\n b\" { ; | & $x ${ # < > ( ) * ? [ ] ~ ` ! é")] {
+        for extension in [None, Some("quiet"), Some("a=\"} b\"\n { ; | & $x ${ # < > ( ) * ? [ ] ~ ` ! é")] {
             let options = MenuOptions { arch, live_console: extension, extend_cmdline: extension };
             let text = menu::grub_cfg(&options).unwrap();
             checked(&text).unwrap_or_else(|error| panic!("{error}{text}"));

@@ -126,6 +126,15 @@ const REACHED: &[(&str, &str)] = &[
     ("INTERFACE_SETTLE", "an_interface_that_goes_down_or_away_is_served_again_when_it_is_back"),
     ("STOP_PATIENCE", "a_registry_that_swallows_everything_does_not_hold_the_end_up"),
     ("LOG_PATIENCE", "a_stderr_that_nobody_reads_holds_nothing_up"),
+    ("FLASH_PIECE_BYTES", "two_pieces_of_each_stick_are_in_memory"),
+    ("FLASH_PIECES", "two_pieces_of_each_stick_are_in_memory"),
+    ("FLASH_HEAD_BYTES", "the_head_is_withheld_the_body_in_large_pieces_and_the_end_wiped"),
+    ("FLASH_TAIL_BYTES", "the_head_is_withheld_the_body_in_large_pieces_and_the_end_wiped"),
+    ("FLASH_DEVICES_MAX", "the_same_stick_twice_and_too_many_are_refused"),
+    ("FLASH_LOCK_PATIENCE", "a_lock_is_waited_for_and_then_respected"),
+    ("DEVICE_TEXT_CHARS_MAX", "device_text_is_short_and_cannot_steer_a_terminal"),
+    ("HOLDERS_NESTED_MAX", "a_volume_that_nothing_uses_is_a_usage_and_circles_end"),
+    ("CHECKSUM_FILE_BYTES_MAX", "the_checksum_beside_it_in_every_common_shape"),
     ("GPT_ENTRIES_MAX", "a_hostile_header_with_right_checksums_is_refused"),
     ("STATE_SECRET_BYTES", "a_cut_secret_is_made_anew"),
 ];
@@ -133,6 +142,7 @@ const REACHED: &[(&str, &str)] = &[
 /// Limits that no test reaches, and why.
 const NOT_REACHED: &[(&str, &str)] = &[
     ("RESOLVE_TIMEOUT", "the C library asks the host's own DNS server, which a test cannot replace"),
+    ("FLUSH_BYTES", "a pace and not a bound: what is not on the disk by then is brought there in the end"),
     ("POLL_EVENTS", "what does not fit is in the next turn of the loop"),
     ("INTERFACE_RETRY", "only a kernel that refuses a socket it granted before leads there"),
 ];

@@ -7,6 +7,7 @@ mod config;
 mod dhcp;
 mod efi;
 mod fat;
+mod flash;
 mod http;
 mod iso;
 mod limits;

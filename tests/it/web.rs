@@ -8,16 +8,18 @@ use auroraboot::limits;
 use auroraboot::netboot::event::{self, Event};
 use auroraboot::netboot::names::file;
 use auroraboot::sys::descriptors;
+use auroraboot::units::Digest;
 use auroraboot::web::handlers;
 use auroraboot::web::listing::{Item, Kind, Listing, ListingError, Shelf};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -48,14 +50,15 @@ impl Folder {
     fn item(&self, name: &str, kind: Kind) -> Item {
         let path = self.0.join("iso").join(name);
         let file = File::open(&path).unwrap();
-        let sum = Command::new("sha256sum").arg(&path).output().unwrap().stdout;
-        let sum = format!("sha256:{}", std::str::from_utf8(&sum[..64]).unwrap());
+        static ZEROES: OnceLock<Digest> = OnceLock::new();
+        let is_all_hole = file.metadata().unwrap().blocks() == 0;
+        let sha256 = if is_all_hole { *ZEROES.get_or_init(|| sha256sum(&path)) } else { sha256sum(&path) };
         Item {
             name: name.to_owned(),
             kind,
             size: file.metadata().unwrap().len(),
             file: Arc::new(file),
-            sha256: sum.parse().unwrap(),
+            sha256,
             built: UNIX_EPOCH + Duration::from_secs(1_795_384_083),
             contains_cloud_config: kind == Kind::Custom,
         }
@@ -71,6 +74,11 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+fn sha256sum(path: &Path) -> Digest {
+    let sum = Command::new("sha256sum").arg(path).output().unwrap().stdout;
+    format!("sha256:{}", std::str::from_utf8(&sum[..64]).unwrap()).parse().unwrap()
 }
 
 fn pristine() -> Vec<u8> {

@@ -90,11 +90,12 @@ impl<'a, S: Storage + ?Sized> Image<'a, S> {
     /// It is not an ISO, it is truncated, it is damaged, it cannot be read.
     pub fn open(storage: &'a S, size: u64) -> Result<Self, Error> {
         let disk = Disk { storage, size };
-        let sets = volume::sets(disk)?;
+        let mut sets = volume::sets(disk)?;
         let boot_images = match sets[0].boot_catalog {
             Some(block) => eltorito::boot_images(disk, block)?,
             None => Vec::new(),
         };
+        sets.iter_mut().for_each(|set| volume::add_copies(disk, set, &boot_images));
         Ok(Self { disk, sets, boot_images })
     }
 

@@ -4,7 +4,7 @@
 //! of its own, with descriptors at block 32 and addresses that count from there. Both share the data of the files.
 
 use super::disk::{Budget, Disk, both32_at};
-use super::{Error, directory::Directory, susp};
+use super::{BootImage, Error, directory::Directory, susp};
 use crate::iso::BLOCK;
 use crate::iso::gpt::Gpt;
 use crate::iso::mbr::Mbr;
@@ -38,6 +38,14 @@ pub(in crate::iso) enum Names {
     Joliet,
 }
 
+/// Where a descriptor stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::iso) struct Descriptor {
+    pub(in crate::iso) block: u64,
+    /// Blocks before its session, which the size of the volume that it names does not count.
+    pub(in crate::iso) session: u64,
+}
+
 /// One tree of directories: a root and the descriptors that name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::iso) struct Tree {
@@ -49,8 +57,9 @@ pub(in crate::iso) struct Tree {
     /// Bytes of the root directory.
     pub(in crate::iso) root_size: u32,
     pub(in crate::iso) path_tables: PathTables,
-    /// Blocks of the descriptors that lead here: one, or two where an enhanced descriptor (§8.5) shares the primary's tree.
-    pub(in crate::iso) descriptors: Vec<u64>,
+    /// The descriptors that lead here: one, and more where an enhanced descriptor (§8.5) shares the primary's tree, or a
+    /// session has a copy.
+    pub(in crate::iso) descriptors: Vec<Descriptor>,
     /// Blocks of the volume, as its descriptor says.
     pub(in crate::iso) blocks: u32,
 }
@@ -81,6 +90,37 @@ pub(in crate::iso) fn sets<S: Storage + ?Sized>(disk: Disk<'_, S>) -> Result<Vec
     // A second set that cannot be read is no volume: it may be the rest of something older.
     sets.extend(second_base(disk)?.and_then(|base| set(disk, base).ok()));
     Ok(sets)
+}
+
+/// Where xorriso lets a session begin that others may follow, in blocks: what stands in its descriptors is copied to the usual place.
+const SESSION_STARTS: [u64; 2] = [32, 48];
+
+/// Adds the copies of a set's descriptors: isolinux reads those of its own session, which the table in its image names.
+pub(super) fn add_copies<S: Storage + ?Sized>(disk: Disk<'_, S>, set: &mut Set, boot_images: &[BootImage]) {
+    let Some(base) = set.trees.first().map(|tree| tree.base) else { return };
+    let named = boot_images.iter().filter_map(|image| boot_info_descriptor(disk, image));
+    let mut starts: Vec<u64> = named.filter_map(|block| block.checked_sub(FIRST)).chain(SESSION_STARTS).collect();
+    starts.sort_unstable();
+    starts.dedup();
+    for start in starts.into_iter().filter(|start| *start > 0) {
+        for number in (base + FIRST..set.end).map(|number| number + start) {
+            let Some(block) = disk.block(number).ok().filter(|block| is_descriptor(block) && matches!(block[0], 1 | 2))
+            else {
+                continue;
+            };
+            let same =
+                |tree: &&mut Tree| tree.root == both32_at(&block, 158) && tree.root_size == both32_at(&block, 166);
+            if let Some(tree) = set.trees.iter_mut().find(same) {
+                tree.descriptors.push(Descriptor { block: number, session: start });
+            }
+        }
+    }
+}
+
+/// The block of the primary descriptor as mkisofs' boot info table has it, at byte 8 of a boot image with its own place behind it.
+fn boot_info_descriptor<S: Storage + ?Sized>(disk: Disk<'_, S>, image: &BootImage) -> Option<u64> {
+    let table = disk.read(image.extent().offset.checked_add(8)?, 8).ok()?;
+    (both32_at(&table, 4) == image.location).then(|| both32_at(&table, 0).into())
 }
 
 fn is_descriptor(block: &[u8]) -> bool {
@@ -124,7 +164,7 @@ fn supplementary(set: &mut Set, block: &[u8], number: u64, base: u64) -> Result<
     if joliet && !set.trees.iter().any(|tree| tree.names == Names::Joliet) {
         set.trees.push(tree(block, number, base, Names::Joliet)?);
     } else if let Some(shared) = set.trees.iter_mut().find(|tree| tree.root == both32_at(block, 158)) {
-        shared.descriptors.push(number);
+        shared.descriptors.push(Descriptor { block: number, session: 0 });
     }
     Ok(())
 }
@@ -143,7 +183,7 @@ fn tree(block: &[u8], number: u64, base: u64, names: Names) -> Result<Tree, Erro
             size: both32_at(block, 132),
             blocks: [both32_at(block, 140), both32_at(block, 144), big(148), big(152)],
         },
-        descriptors: vec![number],
+        descriptors: vec![Descriptor { block: number, session: 0 }],
         blocks: both32_at(block, 80),
     })
 }

@@ -13,15 +13,16 @@ pub(super) fn patch(tree: &Tree, root: &Root, keep: u64, tail: &Tail, patches: &
     // it; another one ends where the last directory does.
     let old_end = tree.base.saturating_add(tree.blocks.into()).saturating_mul(BLOCK);
     let end = if old_end > keep { tail.size } else { tail.data_end };
-    let blocks = u64::from(block(end)?).saturating_sub(tree.base);
-    let blocks = u32::try_from(blocks).map_err(|_| Error::TooBig)?;
+    let end = block(end)?;
     let [type_l, copy_l, type_m, copy_m] = root.tables.blocks;
     let mut tables = both32(root.tables.size).to_vec();
     for bytes in [type_l.to_le_bytes(), copy_l.to_le_bytes(), type_m.to_be_bytes(), copy_m.to_be_bytes()] {
         tables.extend_from_slice(&bytes);
     }
-    for number in &tree.descriptors {
-        let at = number.saturating_mul(BLOCK);
+    for descriptor in &tree.descriptors {
+        let at = descriptor.block.saturating_mul(BLOCK);
+        let blocks = u64::from(end).saturating_sub(tree.base + descriptor.session);
+        let blocks = u32::try_from(blocks).map_err(|_| Error::TooBig)?;
         if at.saturating_add(BLOCK) > keep {
             return Err(Error::Damaged("a volume descriptor lies behind the file system"));
         }
@@ -35,7 +36,7 @@ pub(super) fn patch(tree: &Tree, root: &Root, keep: u64, tail: &Tail, patches: &
 
 /// Removes checksums over the whole image: `checkisomd5` would call a patched medium broken, and xorriso would not load it.
 pub(super) fn drop_checksums<S: Storage + ?Sized>(image: &Image<'_, S>, patches: &mut Patches) -> Result<(), Error> {
-    let primary = image.sets()[0].trees[0].descriptors[0];
+    let primary = image.sets()[0].trees[0].descriptors[0].block;
     let descriptor = image.disk().block(primary)?;
     let application_use = &descriptor[APPLICATION_USE..APPLICATION_USE + APPLICATION_USE_LEN];
     if contains(application_use, b"ISO MD5SUM") {

@@ -82,10 +82,11 @@ impl Partitions {
         self.keep
     }
 
-    /// Every partition but the protective one and gaps.
+    /// Every partition but the protective one and gaps; xorriso calls partition 1 a gap, too, when it adds a session in place.
     fn runs(&self) -> impl Iterator<Item = Run> {
         let of_gpt = self.gpt.iter().flat_map(|gpt| &gpt.partitions);
-        let of_gpt = of_gpt.filter(|entry| !entry.is_unused() && !is_gap(entry));
+        let is_one = |entry: &&Partition| !is_gap(entry) || self.iso_starts.contains(&entry.first_lba);
+        let of_gpt = of_gpt.filter(|entry| !entry.is_unused()).filter(is_one);
         let of_gpt = of_gpt.map(|entry| Run { first: entry.first_lba, end: entry.last_lba.saturating_add(1) });
         let of_mbr = self.mbr.iter().flat_map(|mbr| &mbr.entries);
         let of_mbr = of_mbr.filter(|entry| !entry.is_unused() && entry.kind != KIND_PROTECTIVE);
@@ -135,6 +136,12 @@ impl Partitions {
         keep
     }
 
+    /// The byte behind the backup GPT. It is not always the end of the file: xorriso may fill that up with zeros.
+    fn gpt_end(&self) -> Option<u64> {
+        let sectors = self.gpt.as_ref()?.last_lba.saturating_add(1);
+        (sectors <= self.source_size / SECTOR).then(|| sectors * SECTOR)
+    }
+
     /// The byte behind everything that is known to be in use.
     fn needed<S: Storage + ?Sized>(&self, image: &Image<'_, S>) -> Result<u64, read::Error> {
         let mut needed = 0;
@@ -154,7 +161,7 @@ impl Partitions {
     }
 
     /// Completes the image behind `end`, where its last directory or file ends.
-    pub(super) fn place(mut self, end: u64, patches: &mut Patches) -> Result<Tail, Error> {
+    pub(super) fn place(&self, end: u64, patches: &mut Patches) -> Result<Tail, Error> {
         // Without a GPT, tools want to see room for one behind the last partition, as xorriso leaves it.
         let padding = if self.gpt.is_none() { PADDING } else { 0 };
         let data_end = end.saturating_add(if self.tail.is_empty() { padding } else { 0 });
@@ -192,8 +199,8 @@ impl Partitions {
         Some(start + (sector - run.first))
     }
 
-    fn patch_gpt(&mut self, starts: &[u64], tail: &Tail, patches: &mut Patches) -> Result<(), Error> {
-        let Some(mut gpt) = self.gpt.take() else { return Ok(()) };
+    fn patch_gpt(&self, starts: &[u64], tail: &Tail, patches: &mut Patches) -> Result<(), Error> {
+        let Some(mut gpt) = self.gpt.clone() else { return Ok(()) };
         gpt.last_lba = tail.size / SECTOR - 1;
         let is_iso = |entry: &Partition| {
             self.is_iso(Run { first: entry.first_lba, end: entry.last_lba.saturating_add(1) }) && !entry.is_unused()
@@ -221,9 +228,9 @@ impl Partitions {
         Ok(())
     }
 
-    fn patch_mbr(&mut self, starts: &[u64], tail: &Tail, patches: &mut Patches) -> Result<(), Error> {
-        let Some(mut mbr) = self.mbr.take() else { return Ok(()) };
-        let (old_sectors, new_sectors) = (self.source_size / SECTOR, tail.size / SECTOR);
+    fn patch_mbr(&self, starts: &[u64], tail: &Tail, patches: &mut Patches) -> Result<(), Error> {
+        let Some(mut mbr) = self.mbr else { return Ok(()) };
+        let (old_sectors, new_sectors) = (self.gpt_end().unwrap_or(self.source_size) / SECTOR, tail.size / SECTOR);
         for entry in mbr.entries.iter_mut().filter(|entry| !entry.is_unused()) {
             let first = u64::from(entry.first_lba);
             if entry.kind == KIND_PROTECTIVE || self.is_iso(Run { first, end: entry.end_lba() }) {

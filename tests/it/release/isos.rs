@@ -89,3 +89,23 @@ fn a_path_without_a_file_is_told() {
         assert!(error.contains(words), "{error}");
     }
 }
+
+#[test]
+fn a_copy_that_was_ended_is_not_taken_for_a_part_of_a_download() {
+    let server = Server::start(|request, before| match request.path.as_str() {
+        "/x.iso" if before == 0 => Some(file(request, &iso()).cut(SIZE / 2)),
+        "/x.iso" if before < 5 => Some(Reply::new(503, "")),
+        "/x.iso" => Some(file(request, &iso())),
+        _ => None,
+    });
+    let host = Host::new("mixed");
+    host.fetch_iso(&server.url("/x.iso")).unwrap_err();
+    // A copy ends half-way: its checksum is not that of the file.
+    let path = host.dir.path().join("mine.img");
+    std::fs::write(&path, noise(SIZE, 8)).unwrap();
+    std::fs::write(host.dir.path().join("mine.img.sha256"), hex(b"other")).unwrap();
+    host.fetch_iso(path.to_str().unwrap()).unwrap_err();
+    std::fs::write(host.part(), noise(SIZE / 2, 8)).unwrap();
+    let fetched = host.fetch_iso(&server.url("/x.iso")).unwrap();
+    host.has(&fetched, &iso());
+}

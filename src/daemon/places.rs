@@ -1,0 +1,71 @@
+//! Where in the state directory a run's media are.
+
+use crate::config::{Config, Origin};
+use crate::media::names::{BadName, Date, Name};
+use crate::sys::time::LocalTime;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What a stamp names as the maker.
+pub const PRODUCT: &str = concat!("auroraboot ", env!("CARGO_PKG_VERSION"));
+
+/// The paths of one run.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Holds the ISO.
+    pub directory: PathBuf,
+    pub name: Name,
+    /// Whether the ISO is for people, not for netboot alone.
+    pub is_public: bool,
+    /// Where it is noted what the ISO was made from.
+    pub stamp: PathBuf,
+    /// The same of the custom ISO.
+    pub custom_stamp: PathBuf,
+}
+
+/// The ISO's name as the configuration has it.
+///
+/// # Errors
+/// `iso.override_name` is no file name.
+pub fn name(config: &Config) -> Result<Name, (Origin, BadName)> {
+    const DEFAULT: &str = "kairos";
+    let setting = &config.iso.override_name;
+    let name: Name = setting.as_deref().unwrap_or(DEFAULT).parse().map_err(|error| (setting.origin.clone(), error))?;
+    if !*config.iso.include_date {
+        return Ok(name);
+    }
+    let (year, month, day) = LocalTime::now().date();
+    Ok(name.dated(Date { year, month, day }))
+}
+
+impl Places {
+    /// The places below `state_dir` for a medium called `name`; the directories are made.
+    ///
+    /// # Errors
+    /// A directory cannot be made.
+    pub fn new(state_dir: &Path, name: Name, disable_iso: bool) -> Result<Self, (PathBuf, io::Error)> {
+        let folder = |name| {
+            let path = state_dir.join(name);
+            fs::create_dir_all(&path).map(|()| path.clone()).map_err(|error| (path, error))
+        };
+        let stamps = folder("stamps")?;
+        if disable_iso {
+            const BOOT: &str = "boot";
+            let (directory, stamp) = (folder("netboot")?, stamps.join("netboot.json"));
+            let name = BOOT.parse().unwrap_or(name);
+            return Ok(Self { directory, name, is_public: false, stamp, custom_stamp: stamps.join("custom.json") });
+        }
+        let (directory, stamp) = (folder("iso")?, stamps.join("iso.json"));
+        Ok(Self { directory, name, is_public: true, stamp, custom_stamp: stamps.join("custom.json") })
+    }
+
+    /// Where an ISO that is fetched and not built goes: to the one an earlier run fetched, whatever date it has in its name.
+    #[must_use]
+    pub fn iso(&self) -> PathBuf {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.retain(|name| self.name.is_iso(name));
+        self.directory.join(names.into_iter().max().unwrap_or_else(|| self.name.iso()))
+    }
+}
