@@ -209,7 +209,7 @@ fn an_image_without_efi_files_boots_with_the_embedded_grub_and_says_so() {
     assert_eq!(medium.warnings.len(), 1, "{:?}", medium.warnings);
     assert!(medium.warnings[0].contains("Secure Boot"), "{:?}", medium.warnings);
     let program = super::read_by_isoinfo(&medium.iso.path, "/EFI/BOOT/bootx64.efi");
-    assert_eq!(Some(program), auroraboot::loaders::efi_grub(Arch::Amd64).unwrap());
+    assert_eq!(Some(program), auroraboot::media::efi::embedded_grub(Arch::Amd64).unwrap());
     assert_eq!(place.build(&image(&layers)).unwrap().warnings, medium.warnings, "said again by the next run");
 }
 

@@ -12,7 +12,11 @@ use super::{Place, bytes, image, layers, names, tool};
 use crate::rootfs::oracle::Scratch;
 
 fn inspect(iso: &Path) -> Result<Medium, InspectError> {
-    let given = Given { iso, sha256: None, checksum_file: true, reused: false };
+    inspect_for(iso, true)
+}
+
+fn inspect_for(iso: &Path, must_boot: bool) -> Result<Medium, InspectError> {
+    let given = Given { iso, sha256: None, checksum_file: true, must_boot, reused: false };
     media::inspect(&given, &AtomicBool::new(false))
 }
 
