@@ -26,7 +26,7 @@ mod write;
 use std::io;
 
 pub use eltorito::{Bios, Boot};
-pub use write::{DATA, Finished, Options, Writer};
+pub use write::{Finished, Options, Writer};
 
 /// Bytes of a logical block (ECMA-119 §6.2.2), and of a sector of a CD.
 pub const BLOCK: u64 = 2048;

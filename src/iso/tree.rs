@@ -55,6 +55,12 @@ impl Tree {
         Self { nodes: vec![root], index: HashMap::new(), mtime }
     }
 
+    /// Gives everything another time.
+    pub(super) fn set_mtime(&mut self, mtime: u32) {
+        self.mtime = mtime;
+        self.nodes.iter_mut().for_each(|node| node.mtime = mtime);
+    }
+
     pub(super) fn node(&self, id: Id) -> &Node {
         &self.nodes[id]
     }

@@ -68,6 +68,12 @@ impl<'a, S: Storage> Writer<'a, S> {
         Ok(Self { out, options, tree: Tree::new(options.mtime), position: DATA })
     }
 
+    /// The image's time, when it is known only now: instead of [`Options::mtime`].
+    pub fn set_mtime(&mut self, seconds: u32) {
+        self.options.mtime = seconds;
+        self.tree.set_mtime(seconds);
+    }
+
     /// Where the data of the next file begins: a multiple of [`BLOCK`].
     pub const fn position(&self) -> u64 {
         self.position

@@ -76,6 +76,8 @@ const REACHED: &[(&str, &str)] = &[
     ("EFI_PROGRAM_BYTES_MAX", "what_is_too_large_to_be_a_boot_loader_is_refused"),
     ("IMAGE_TEXT_BYTES_MAX", "a_release_file_too_large_to_be_one_is_not_read"),
     ("IMAGE_FACTS_MAX", "what_an_image_says_of_itself_cannot_steer_a_terminal"),
+    ("MEDIUM_NAME_BYTES_MAX", "a_name_cannot_leave_its_directory"),
+    ("OVERLAY_ENTRIES_MAX", "the_number_of_entries_is_bounded"),
     ("STAMP_BYTES_MAX", "the_same_image_is_not_built_twice"),
     ("DHCP_COPY_WINDOW", "copies_on_another_interface_are_not_answered_but_repeats_are"),
     ("DHCP_SEEN_MAX", "the_memory_for_copies_is_bounded"),

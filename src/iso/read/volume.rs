@@ -135,6 +135,7 @@ fn set<S: Storage + ?Sized>(disk: Disk<'_, S>, base: u64) -> Result<Set, Error> 
             1 if set.trees.is_empty() => {
                 set.volume_id = String::from_utf8_lossy(&block[40..72]).trim_end_matches([' ', '\0']).to_owned();
                 let primary = tree(&block, number, base, Names::Plain)?;
+                // Before anything else is read: it may lie behind the cut.
                 let volume = u64::from(primary.blocks) * BLOCK;
                 if base == 0 && volume > disk.size {
                     return Err(Error::Truncated { volume, size: disk.size });
