@@ -308,6 +308,7 @@ impl Building<'_> {
             initrd: vec![done.initrd],
             squashfs: vec![done.squashfs],
             facts: done.facts,
+            kernel_arch: None,
             warnings: done.warnings,
             reused: false,
             built,

@@ -115,6 +115,7 @@ impl Stamp {
             initrd: extents(&self.initrd),
             squashfs: extents(&self.squashfs),
             facts: self.facts.clone(),
+            kernel_arch: None,
             warnings: self.warnings.clone(),
             reused: true,
         })
