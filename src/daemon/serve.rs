@@ -1,6 +1,6 @@
 //! The servers of one run: opened together, run together, ended together.
 
-use crate::config::{Config, MachineFilter, Refused};
+use crate::config::{Config, MachineFilter, Origin, Refused, Setting};
 use crate::daemon::boot::{self, Boot, BootError, BootOptions};
 use crate::daemon::boot_files::BootFiles;
 use crate::daemon::http::{self, Http, HttpError};
@@ -24,7 +24,7 @@ use crate::web::listing::{Item, Kind, Listing, ListingError, Shelf};
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
@@ -97,7 +97,11 @@ impl Offer {
                 let built = modified(&file, &custom.iso.path)?;
                 media.push(item(&custom.iso, Kind::Custom, file, custom.sha256, built, custom.has_cloud_config));
             }
-            Ok::<_, ServeError>(Listing::new(image, media)?)
+            let listing = Listing::new(image, media)?;
+            Ok::<_, ServeError>(match &config.state_dir {
+                Setting { origin: Origin::Default, .. } => listing,
+                Setting { value, .. } => listing.kept_in(path::absolute(value).unwrap_or_default().to_string_lossy()),
+            })
         });
         Ok(Self { arch: *arch, boot_set, listing: listing.transpose()? })
     }
