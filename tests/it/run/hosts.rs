@@ -61,8 +61,8 @@ fn an_ordinary_user_builds_but_does_not_serve() {
     let refused = as_nobody(&[]);
     assert!(refused.error().contains("needs CAP_NET_RAW: run with sudo"), "{refused:#?}");
     assert!(registry.requests().is_empty());
-    as_nobody(&["disable_netboot=true"]).succeeded();
-    assert!(as_nobody(&["disable_netboot=true"]).reused());
+    as_nobody(MEDIA_ONLY).succeeded();
+    assert!(as_nobody(MEDIA_ONLY).reused());
 }
 
 #[test]
@@ -109,8 +109,9 @@ fn a_second_run_leaves_the_first_alone() {
         entries.sort();
         entries
     };
-    assert_eq!(files(&site.state()), ["blobs", "lock", "netboot", "secret"]);
-    assert_eq!(files(&site.state().join("netboot")), ["boot-set.json", "initrd", "kernel", "rootfs.squashfs"]);
+    assert_eq!(files(&site.state()), ["blobs", "iso", "lock", "secret", "stamps", "web"]);
+    assert_eq!(files(&site.iso("")), ["kairos.iso", "kairos.iso.sha256"]);
+    assert!(files(&site.state().join("web")).is_empty(), "the socket goes with the server");
 }
 
 #[test]
