@@ -2,6 +2,7 @@
 
 mod faults;
 mod hosts;
+mod media;
 mod pulls;
 mod serving;
 mod stops;

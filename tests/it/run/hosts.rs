@@ -27,9 +27,12 @@ fn a_taken_port_is_told_with_its_holder_before_any_download() {
     let _taken = within(&site.lan.server, || TcpListener::bind("0.0.0.0:8090").unwrap());
     let error = refused_at_once(&site, &[]);
     assert!(error.contains(":8090") && error.contains(&holder), "{error}");
+    let _media = within(&site.lan.server, || TcpListener::bind("0.0.0.0:8080").unwrap());
+    let error = refused_at_once(&site, &["disable_netboot=true"]);
+    assert!(error.contains(":8080") && error.contains(&holder) && error.contains("listen_addr"), "{error}");
     let image = image(&bootable());
     let registry = site.good_registry(&image);
-    site.serve(&registry.name(), &["netboot_http_port=8091"]);
+    site.serve(&registry.name(), &["netboot_http_port=8091", "listen_addr=:8081"]);
 }
 
 #[test]
