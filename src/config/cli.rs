@@ -362,7 +362,7 @@ pub const fn version() -> &'static str {
 #[must_use]
 pub fn help() -> String {
     let mut text = String::from(
-        "Boots every machine on the LAN out of a container image and a cloud config.\n\n\
+        "Brings machines up out of an image and a cloud config: over the network, and by an ISO for sticks.\n\n\
          Usage: auroraboot [CONFIG] [--set KEY=VALUE]... [--cloud-config FILE|URL|-]\n       \
          auroraboot flash [ISO] --to DEV[,DEV]    write an ISO to USB sticks; see flash --help\n\n\
          Arguments:\n  [CONFIG]  The configuration file: a path, a URL, or - for standard input\n\n\

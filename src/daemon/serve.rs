@@ -199,7 +199,11 @@ impl Servers {
         });
         let boot = boot.map(|boot| spawn("boot", stop, move || boot.run().map_err(ServeError::from))).transpose()?;
         let http = spawn("http", stop, move || http.run().map_err(ServeError::from))?;
-        let web = web.map(|web| spawn("web", stop, move || Ok(web.run()))).transpose()?;
+        let run_web = |web: Web| {
+            web.run();
+            Ok(())
+        };
+        let web = web.map(|web| spawn("web", stop, move || run_web(web))).transpose()?;
         print_events(journal, &events);
         let ended = [("boot", boot), ("http", Some(http)), ("web", web)];
         ended.into_iter().filter_map(|(name, thread)| Some(join(name, thread?))).collect()

@@ -12,7 +12,7 @@ use super::path_table::{self, Order};
 use super::record::{self, DIRECTORY, NOT_LAST_SECTION, PARENT, Record, SELF};
 use super::rrip::{self, Attributes, Place, SystemUse};
 use super::tree::{Id, Kind, ROOT, Tree};
-use super::{BLOCK, Error, bytes};
+use super::{BLOCK, EMPTY, Error, bytes};
 use crate::limits::ISO_DIRECTORIES_MAX;
 use crate::storage::Extent;
 
@@ -169,7 +169,10 @@ impl Directory {
                 Child { id, system_use: system_use(tree, view, id, place, identifier.len()), identifier }
             })
             .collect();
-        children.sort_by(|a, b| names::order(&a.identifier, &b.identifier));
+        children.sort_by(|a, b| match view.naming {
+            Naming::Plain => names::order(&a.identifier, &b.identifier),
+            Naming::Joliet => a.identifier.cmp(&b.identifier),
+        });
         let place = if id == ROOT { Place::Root } else { Place::Dot };
         Self {
             id,
@@ -243,14 +246,16 @@ impl Directory {
                 }
                 // Readers take the link's target from Rock Ridge; to others it is an empty file.
                 Kind::Symlink(_) => {
-                    let record = Record { location: self.location, size: 0, flags: 0, time, identifier, system_use };
+                    let record =
+                        Record { location: EMPTY - view.base, size: 0, flags: 0, time, identifier, system_use };
                     push(record, start, out);
                 }
                 Kind::File(extent) => {
                     let mut sections = sections(extent).peekable();
                     while let Some(section) = sections.next() {
                         let flags = if sections.peek().is_some() { NOT_LAST_SECTION } else { 0 };
-                        let location = blocks(section.offset)?.checked_sub(view.base).ok_or(Error::TooBig)?;
+                        let block = if section.length == 0 { EMPTY } else { blocks(section.offset)? };
+                        let location = block.checked_sub(view.base).ok_or(Error::TooBig)?;
                         let size = u32::try_from(section.length).map_err(|_| Error::TooBig)?;
                         push(Record { location, size, flags, time, identifier, system_use }, start, out);
                     }
@@ -377,6 +382,17 @@ mod tests {
             let at = (block - placed.root) as usize * BLOCK as usize + offset as usize;
             assert_eq!(placed.bytes[at..at + 2], *b"NM");
         }
+    }
+
+    #[test]
+    fn what_is_empty_lies_where_no_directory_does() {
+        let mut tree = Tree::new(0);
+        // As the last file of an image: the root directory follows where its bytes would be.
+        tree.add("empty", file(100 * BLOCK, 0), 0o644, 0).unwrap();
+        tree.add("link", Kind::Symlink(b"empty".to_vec()), 0o777, 0).unwrap();
+        let placed = lay(&tree, view(Naming::Plain, 16), 100).unwrap();
+        let locations: Vec<u32> = records(&placed.bytes[..BLOCK as usize]).map(|record| u32_at(record, 2)).collect();
+        assert_eq!(locations, [84, 84, EMPTY - 16, EMPTY - 16]);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(super) struct Efi {
 }
 
 impl Efi {
-    /// Sectors of 512 bytes; 0 stands for everything to the end of the medium where 16 bits do not suffice (UEFI §13.3.2.1).
+    /// Sectors of 512 bytes; 0 stands for everything to the end of the volume where 16 bits do not suffice (UEFI §13.3.2.1).
     fn sectors(self) -> u16 {
         u16::try_from(self.size.div_ceil(512)).unwrap_or(0)
     }

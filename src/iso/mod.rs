@@ -26,7 +26,7 @@ mod write;
 use std::io;
 
 pub use eltorito::{Bios, Boot};
-pub use write::{DATA, Finished, Options, Writer};
+pub use write::{Finished, Options, Writer};
 
 /// Bytes of a logical block (ECMA-119 §6.2.2), and of a sector of a CD.
 pub const BLOCK: u64 = 2048;
@@ -36,6 +36,9 @@ const DESCRIPTORS: u32 = 16;
 
 /// Blocks before partition 1, which is a volume of its own.
 const PARTITION_BASE: u32 = 16;
+
+/// Where empty files and links lie: a block of zeros before all data. One that lies where a directory begins makes libarchive see a loop.
+const EMPTY: u32 = 63;
 
 /// What is wrong with what is to be written, or what failed below.
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,11 @@
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
+const SPACE: u16 = 0x20;
+const DOT: u16 = 0x2e;
+const SEMICOLON: u16 = 0x3b;
+const UNDERSCORE: u16 = 0x5f;
+
 /// Which kind of identifiers a tree has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Naming {
@@ -23,7 +28,7 @@ const JOLIET_UNITS_MAX: usize = 64;
 struct Natural {
     stem: Vec<u16>,
     extension: Vec<u16>,
-    units_max: usize,
+    naming: Naming,
 }
 
 impl Natural {
@@ -34,18 +39,18 @@ impl Natural {
         match naming {
             Naming::Plain => {
                 let plain =
-                    |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() as u16 } else { '_' as u16 };
-                let dot = (!is_directory).then_some('.' as u16);
+                    |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() as u16 } else { UNDERSCORE };
+                let dot = (!is_directory).then_some(DOT);
                 let extension = dot.into_iter().chain(extension.chars().skip(1).map(plain)).collect();
-                Self { stem: stem.chars().map(plain).collect(), extension, units_max: PLAIN_MAX }
+                Self { stem: stem.chars().map(plain).collect(), extension, naming }
             }
             Naming::Joliet => {
                 let joliet = |c: char| match u16::try_from(u32::from(c)) {
                     Ok(unit) if unit >= 0x20 && !matches!(c, '*' | '/' | ':' | ';' | '?' | '\\') => unit,
-                    _ => '_' as u16,
+                    _ => UNDERSCORE,
                 };
                 let units = |text: &str| text.chars().map(joliet).collect();
-                Self { stem: units(stem), extension: units(extension), units_max: JOLIET_UNITS_MAX }
+                Self { stem: units(stem), extension: units(extension), naming }
             }
         }
     }
@@ -54,9 +59,19 @@ impl Natural {
     /// file is, its extension says.
     fn cut(&self, number: usize) -> Vec<u16> {
         let number: Vec<u16> = if number == 0 { Vec::new() } else { number.to_string().encode_utf16().collect() };
-        let extension = &self.extension[..self.extension.len().min(self.units_max / 2)];
-        let stem = &self.stem[..self.stem.len().min(self.units_max - extension.len() - number.len())];
-        [stem, &number, extension].concat()
+        let units_max = match self.naming {
+            Naming::Plain => PLAIN_MAX,
+            Naming::Joliet => JOLIET_UNITS_MAX,
+        };
+        let extension = &self.extension[..self.extension.len().min(units_max / 2)];
+        let stem = &self.stem[..self.stem.len().min(units_max - extension.len() - number.len())];
+        let mut units = [stem, &number, extension].concat();
+        // Windows cannot open a name that ends so, and Linux shows it without (fs/isofs/joliet.c).
+        if self.naming == Naming::Joliet {
+            let kept = units.iter().rposition(|unit| ![DOT, SPACE].contains(unit)).map_or(0, |last| last + 1);
+            units[kept..].fill(UNDERSCORE);
+        }
+        units
     }
 }
 
@@ -75,7 +90,7 @@ pub(super) fn identifiers(names: &[(&[u8], bool)], naming: Naming) -> Vec<Vec<u8
             units = natural.cut(*number);
         }
         *number += 1;
-        let version: &[u16] = if *is_directory { &[] } else { &[';' as u16, '1' as u16] };
+        let version: &[u16] = if *is_directory { &[] } else { &[SEMICOLON, '1' as u16] };
         identifiers.push(encode(units.iter().chain(version), naming));
     }
     identifiers
@@ -85,7 +100,7 @@ pub(super) fn identifiers(names: &[(&[u8], bool)], naming: Naming) -> Vec<Vec<u8
 fn key(units: &[u16], naming: Naming) -> Vec<u16> {
     match naming {
         // A directory `A` and a file `A.` are one name to DOS.
-        Naming::Plain => units.strip_suffix(&['.' as u16]).unwrap_or(units).to_vec(),
+        Naming::Plain => units.strip_suffix(&[DOT]).unwrap_or(units).to_vec(),
         Naming::Joliet => String::from_utf16_lossy(units).to_lowercase().encode_utf16().collect(),
     }
 }
@@ -97,7 +112,8 @@ fn encode<'a>(units: impl Iterator<Item = &'a u16>, naming: Naming) -> Vec<u8> {
     }
 }
 
-/// The order of records in a directory (ECMA-119 §9.3): by name, then by extension, each as if filled up with spaces.
+/// The order of records in a directory (ECMA-119 §9.3): by name, then by extension, each as if filled up with spaces. Joliet names
+/// are ordered by their bytes, as xorriso has it.
 pub(super) fn order(a: &[u8], b: &[u8]) -> Ordering {
     let plain = |identifier: &[u8]| {
         let version = identifier.iter().rposition(|byte| *byte == b';').unwrap_or(identifier.len());
@@ -142,6 +158,16 @@ mod tests {
     fn joliet_names_keep_what_windows_allows() {
         let names = joliet(&["Grün & Blau.tar.gz", "a:b?c", "boot/", "😀.txt", ".hidden"]);
         assert_eq!(names, ["Grün & Blau.tar.gz;1", "a_b_c;1", "boot", "_.txt;1", ".hidden;1"]);
+    }
+
+    #[test]
+    fn joliet_names_end_in_what_every_reader_shows() {
+        assert_eq!(
+            joliet(&["end.", "end", "dots..", "space ", "...", "v1./"]),
+            ["end_;1", "end;1", "dots__;1", "space_;1", "___;1", "v1_"]
+        );
+        let cut = format!("{}.{}/", "d".repeat(63), "d".repeat(9));
+        assert_eq!(joliet(&[&cut]), [format!("{}_", "d".repeat(63))]);
     }
 
     #[test]

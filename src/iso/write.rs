@@ -11,12 +11,12 @@ use super::gpt::{self, Gpt, Guid, Partition};
 use super::mbr::{self, Mbr, SECTOR};
 use super::names::Naming;
 use super::tree::{Kind, Tree};
-use super::{BLOCK, DESCRIPTORS, Error, PARTITION_BASE};
-use crate::limits::{ISO_BOOT_IMAGE_BYTES_MAX, ISO_BUFFER_BYTES};
+use super::{BLOCK, DESCRIPTORS, EMPTY, Error, PARTITION_BASE};
+use crate::limits::{ISO_BOOT_IMAGE_BYTES_MAX, ISO_BUFFER_BYTES, PATH_BYTES_MAX};
 use crate::storage::{Extent, Storage};
 
 /// Where the data of the first file begins: behind the second set of descriptors. 128 KiB suit every block size of what is inside.
-pub const DATA: u64 = 64 * BLOCK;
+pub const DATA: u64 = (EMPTY as u64 + 1) * BLOCK;
 
 /// What an image is called.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +68,12 @@ impl<'a, S: Storage> Writer<'a, S> {
         Ok(Self { out, options, tree: Tree::new(options.mtime), position: DATA })
     }
 
+    /// The image's time, when it is known only now: instead of [`Options::mtime`].
+    pub fn set_mtime(&mut self, seconds: u32) {
+        self.options.mtime = seconds;
+        self.tree.set_mtime(seconds);
+    }
+
     /// Where the data of the next file begins: a multiple of [`BLOCK`].
     pub const fn position(&self) -> u64 {
         self.position
@@ -108,6 +114,28 @@ impl<'a, S: Storage> Writer<'a, S> {
         self.adopt(path, length, mode)
     }
 
+    /// Adds a directory. Only empty ones, and those with another mode than 0755, need it.
+    ///
+    /// # Errors
+    /// A path that cannot be, or is there already.
+    pub fn add_directory(&mut self, path: &str, mode: u32) -> Result<(), Error> {
+        self.tree.add(path, Kind::Directory(Vec::new()), mode, self.options.mtime).map(drop)
+    }
+
+    /// Adds a symbolic link, which only Rock Ridge shows.
+    ///
+    /// # Errors
+    /// As [`Writer::add_directory`]; a target that is empty or longer than Linux follows.
+    pub fn add_symlink(&mut self, path: &str, target: &str) -> Result<(), Error> {
+        if target.is_empty() || target.len() >= PATH_BYTES_MAX {
+            return Err(Error::Path {
+                path: path.to_owned(),
+                why: "as a link it leads to nothing, or to a path above 4095 bytes",
+            });
+        }
+        self.tree.add(path, Kind::Symlink(target.as_bytes().to_vec()), 0o777, self.options.mtime).map(drop)
+    }
+
     /// Writes directories, descriptors and what boots; the output then is a complete image (not synced to disk).
     ///
     /// # Errors
@@ -127,9 +155,11 @@ impl<'a, S: Storage> Writer<'a, S> {
             identity.update(esp);
             end = (volume_end + esp.len() as u64).next_multiple_of(BLOCK);
         }
-        self.write_descriptors(&trees, volume_blocks, catalog)?;
+        // The backup copy of the partition table ends the image: 32 sectors of entries and the header.
+        let size = (end + 33 * SECTOR).next_multiple_of(BLOCK);
+        self.write_descriptors(&trees, [directory::blocks(size)?, volume_blocks - PARTITION_BASE], catalog)?;
         let identity: [u8; 32] = identity.finalize().into();
-        let size = self.write_partitions(boot, bios, &Span { volume_end, end }, &identity)?;
+        self.write_partitions(boot, bios, &Span { volume_end, size }, &identity)?;
         Ok(Finished { size })
     }
 
@@ -161,12 +191,14 @@ impl<'a, S: Storage> Writer<'a, S> {
         Ok([lay(VIEWS[0])?, lay(VIEWS[1])?, lay(VIEWS[2])?, lay(VIEWS[3])?])
     }
 
-    /// Both sets. Only the first leads to the boot catalog: firmware reads CDs from their start.
-    fn write_descriptors(&self, trees: &[Placed; 4], blocks: u32, catalog: u32) -> Result<(), Error> {
+    /// Both sets, of volumes of so many blocks. As xorriso has it, the first one is all of the image: UEFI takes an EFI image above
+    /// 32 MiB to end where the volume does (edk2's `ElTorito.c`), and who copies a CD by its volume's size copies everything. Only it
+    /// leads to the boot catalog: firmware reads CDs from their start.
+    fn write_descriptors(&self, trees: &[Placed; 4], blocks: [u32; 2], catalog: u32) -> Result<(), Error> {
         let volume = |index: usize| {
-            let View { naming, base } = VIEWS[index];
+            let View { naming, .. } = VIEWS[index];
             let Options { volume_id: id, application, mtime } = self.options;
-            Volume { naming, id, application, blocks: blocks - base, tree: &trees[index], mtime }.encode()
+            Volume { naming, id, application, blocks: blocks[index / 2], tree: &trees[index], mtime }.encode()
         };
         let first = [volume(0), descriptor::boot_record(catalog), volume(1), descriptor::terminator()];
         let second = [volume(2), volume(3), descriptor::terminator()];
@@ -174,17 +206,15 @@ impl<'a, S: Storage> Writer<'a, S> {
         self.write(&second.concat(), u64::from(PARTITION_BASE + DESCRIPTORS) * BLOCK)
     }
 
-    /// MBR and both copies of the GPT; returns the size of the image.
+    /// MBR and both copies of the GPT.
     fn write_partitions(
         &self,
         boot: &Boot<'_>,
         bios: Option<u32>,
         span: &Span,
         identity: &[u8; 32],
-    ) -> Result<u64, Error> {
-        // The backup copy of the table ends the image: 32 sectors of entries and the header.
-        let size = (span.end + 33 * SECTOR).next_multiple_of(BLOCK);
-        let sectors = size / SECTOR;
+    ) -> Result<(), Error> {
+        let sectors = span.size / SECTOR;
         let guid = |index| derived_guid(identity, index);
         let first_lba = u64::from(PARTITION_BASE) * BLOCK / SECTOR;
         let mut table = Gpt::new(guid(0), sectors);
@@ -209,8 +239,7 @@ impl<'a, S: Storage> Writer<'a, S> {
         // Some BIOSes boot no disk without an active partition. An entry of type 0 is none to every reader of the table.
         entries[1] = mbr::Entry { status: 0x80, sectors: 1, ..mbr::Entry::default() };
         self.write(&Mbr { code, entries }.encode(), 0)?;
-        self.out.set_len(size).map_err(Error::Write)?;
-        Ok(size)
+        self.out.set_len(span.size).map_err(Error::Write)
     }
 
     fn write(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {
@@ -228,8 +257,8 @@ fn derived_guid(identity: &[u8; 32], index: u8) -> Guid {
     Guid(bytes)
 }
 
-/// Where the volume ends, and where the last partition does; bytes.
+/// Where partition 1 ends, and the image; bytes.
 struct Span {
     volume_end: u64,
-    end: u64,
+    size: u64,
 }

@@ -180,10 +180,13 @@ impl Building<'_> {
         watch: &mut Watch<'_>,
     ) -> Result<Done, MediaError> {
         let out: Out = Arc::new(files::create(&self.part)?);
+        let options = iso::Options { volume_id: menu::LABEL, mtime: 0, application: self.options.product };
+        let writer = iso::Writer::new(Arc::clone(&out), options).map_err(|source| self.iso_error(source))?;
+        let section = Section::new(Arc::clone(&out), writer.position());
         let squash = |compression, watch: &mut Watch<'_>| -> Result<(Squashed, Boot, ImageFacts), MediaError> {
-            let squashed = self.squash(&out, source, compression, watch)?;
+            let squashed = self.squash(&section, source, compression, watch)?;
             let boot = rootfs::find_boot(&squashed.tree)?;
-            let facts = self.facts(&out, &squashed, &boot)?;
+            let facts = self.facts(&section, &squashed, &boot)?;
             Ok((squashed, boot, facts))
         };
         let (mut squashed, mut boot, mut facts) = squash(ZSTD, watch)?;
@@ -193,7 +196,7 @@ impl Building<'_> {
             out.set_len(0).map_err(|source| self.unwritable(source))?;
             (squashed, boot, facts) = squash(GZIP, watch)?;
         }
-        let mut done = self.assemble(&out, &squashed, &boot, facts)?;
+        let mut done = self.assemble(writer, (&out, &section), &squashed, &boot, facts)?;
         done.warnings.extend(warning);
         done.sha256 = self.seal(&out, done.size, watch)?;
         Ok(done)
@@ -202,14 +205,14 @@ impl Building<'_> {
     /// Writes the squashfs where it will be in the ISO.
     fn squash(
         &self,
-        out: &Out,
+        section: &Section<Out>,
         source: &dyn LayerSource,
         compression: Compression,
         watch: &mut Watch<'_>,
     ) -> Result<Squashed, MediaError> {
         let options = squashfs::Options::new(compression, self.options.workers);
         let failed = |source| self.squashfs_error(source);
-        let writer = squashfs::Writer::new(section(out), options).map_err(failed)?;
+        let writer = squashfs::Writer::new(section.clone(), options).map_err(failed)?;
         let mut feed = Feed::new(writer).map_err(failed)?;
         let job = Job {
             source,
@@ -230,24 +233,27 @@ impl Building<'_> {
         Ok(Squashed { tree, data, finished, count, compression })
     }
 
-    fn facts(&self, out: &Out, squashed: &Squashed, boot: &Boot) -> Result<ImageFacts, MediaError> {
+    fn facts(&self, section: &Section<Out>, squashed: &Squashed, boot: &Boot) -> Result<ImageFacts, MediaError> {
         let squash_tree = SquashTree::new(&squashed.tree, &squashed.data);
-        let section = section(out);
-        let contents = squashed.contents(&squash_tree, &section);
+        let contents = squashed.contents(&squash_tree, section);
         let facts = facts::gather(&contents, boot, squashed.compression, &squashed.count);
         facts.map_err(|source| self.squashfs_error(source))
     }
 
     /// Makes an ISO around the squashfs.
-    fn assemble(&self, out: &Out, squashed: &Squashed, boot: &Boot, facts: ImageFacts) -> Result<Done, MediaError> {
+    fn assemble(
+        &self,
+        mut writer: iso::Writer<'_, Out>,
+        (out, section): (&Out, &Section<Out>),
+        squashed: &Squashed,
+        boot: &Boot,
+        facts: ImageFacts,
+    ) -> Result<Done, MediaError> {
         let squash_tree = SquashTree::new(&squashed.tree, &squashed.data);
-        let section = section(out);
-        let contents = squashed.contents(&squash_tree, &section);
+        let contents = squashed.contents(&squash_tree, section);
         let efi = efi::find(contents.tree, self.options.menu.arch)?;
         // Not the time of day: equal layers make equal bytes.
-        let options =
-            iso::Options { volume_id: menu::LABEL, mtime: newest(contents.tree), application: self.options.product };
-        let writer = iso::Writer::new(Arc::clone(out), options).map_err(|source| self.iso_error(source))?;
+        writer.set_mtime(newest(contents.tree));
         let mut medium = Assembly { building: self, out, contents: &contents, writer };
         let squashfs = medium.adopt(menu::SQUASHFS_PATH, squashed.finished.size)?;
         let kernel = medium.copy(menu::KERNEL_PATH, &boot.kernel)?;
@@ -398,11 +404,6 @@ impl Write for WriteAt<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// Where the squashfs goes: it is the first file.
-fn section(out: &Out) -> Section<Out> {
-    Section::new(Arc::clone(out), iso::DATA)
 }
 
 /// The newest time in the image.

@@ -39,7 +39,7 @@ pub enum OverlayError {
 pub(super) struct Overlay {
     /// The setting that named it.
     key: &'static str,
-    root: PathBuf,
+    pub(super) root: PathBuf,
     pub(super) entries: Vec<Entry>,
 }
 

@@ -53,11 +53,11 @@ impl LayerSource for WithOverlay<'_> {
 pub(super) fn doubt_owners(overlay: &Overlay) -> Option<String> {
     let foreign = overlay.entries.iter().filter(|entry| entry.uid != 0).count();
     (foreign > 0).then(|| {
-        let (root, total) = (overlay.place(b""), overlay.entries.len());
+        let total = overlay.entries.len();
         format!(
             "{foreign} of {total} files of iso.overlay_rootfs do not belong to root on this host, and will not in the image; if that is not \
              meant: chown -R root: {}",
-            root.display()
+            overlay.root.display()
         )
     })
 }

@@ -1,5 +1,7 @@
 //! What the ISO writer makes, in the eyes of other tools: xorriso, isoinfo, sgdisk. Kernels mount it in the lab.
 
+mod random;
+
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
@@ -39,7 +41,7 @@ impl Drop for Scratch {
 }
 
 fn tool(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).env("PATH", path()).output();
+    let output = Command::new(program).args(arguments).env("PATH", path()).env("LC_ALL", "C.UTF-8").output();
     let output = output.unwrap_or_else(|error| panic!("{program} is needed (tests/packages it): {error}"));
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{program} {arguments:?}: {text}");
@@ -117,6 +119,8 @@ fn other_tools_find_nothing_to_complain_of() {
     ] {
         assert!(report.contains(expected), "{expected:?} is not in: {report}");
     }
+    let report = tool("isoinfo", &["-d", "-i", path]);
+    assert!(report.contains(&format!("Volume size is: {}\n", size / 2048)), "{report}");
     let report = tool("sgdisk", &["-v", path]);
     assert!(report.contains("No problems found"), "{report}");
     let report = tool("isoinfo", &["-J", "-f", "-i", path]);

@@ -15,6 +15,7 @@ mod media;
 mod netboot;
 mod registry;
 mod release;
+mod remaster;
 mod rootfs;
 mod run;
 mod squashfs;

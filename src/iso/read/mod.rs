@@ -29,7 +29,7 @@ pub enum Error {
     Read { offset: u64, source: io::Error },
     #[error("this is not an ISO 9660 image: there is no volume descriptor at byte 32768")]
     NotAnIso,
-    #[error("the ISO is truncated: its file system has {volume} bytes, the file {size}; download or copy it again")]
+    #[error("the ISO is truncated: it goes on to byte {volume}, the file ends at {size}; download or copy it again")]
     Truncated { volume: u64, size: u64 },
     #[error("the ISO is damaged: volume descriptor at block {block}: {what}")]
     Descriptors { block: u64, what: &'static str },
@@ -95,6 +95,11 @@ impl<'a, S: Storage + ?Sized> Image<'a, S> {
             Some(block) => eltorito::boot_images(disk, block)?,
             None => Vec::new(),
         };
+        // An EFI partition behind the volume is cut off where the volume is not.
+        let boot_end = boot_images.iter().map(|image| image.extent().offset + image.extent().length).max().unwrap_or(0);
+        if boot_end > size {
+            return Err(Error::Truncated { volume: boot_end, size });
+        }
         sets.iter_mut().for_each(|set| volume::add_copies(disk, set, &boot_images));
         Ok(Self { disk, sets, boot_images })
     }

@@ -83,10 +83,6 @@ pub(in crate::iso) fn sets<S: Storage + ?Sized>(disk: Disk<'_, S>) -> Result<Vec
         return Err(Error::NotAnIso);
     }
     let mut sets = vec![set(disk, 0)?];
-    let volume = sets[0].trees.first().map_or(0, |tree| u64::from(tree.blocks) * BLOCK);
-    if volume > disk.size {
-        return Err(Error::Truncated { volume, size: disk.size });
-    }
     // A second set that cannot be read is no volume: it may be the rest of something older.
     sets.extend(second_base(disk)?.and_then(|base| set(disk, base).ok()));
     Ok(sets)
@@ -138,7 +134,13 @@ fn set<S: Storage + ?Sized>(disk: Disk<'_, S>, base: u64) -> Result<Set, Error> 
             0 if block[7..39].starts_with(b"EL TORITO SPECIFICATION") => set.boot_catalog = Some(both32_at(&block, 71)),
             1 if set.trees.is_empty() => {
                 set.volume_id = String::from_utf8_lossy(&block[40..72]).trim_end_matches([' ', '\0']).to_owned();
-                set.trees.push(tree(&block, number, base, Names::Plain)?);
+                let primary = tree(&block, number, base, Names::Plain)?;
+                // Before anything else is read: it may lie behind the cut.
+                let volume = u64::from(primary.blocks) * BLOCK;
+                if base == 0 && volume > disk.size {
+                    return Err(Error::Truncated { volume, size: disk.size });
+                }
+                set.trees.push(primary);
             }
             2 => supplementary(&mut set, &block, number, base)?,
             255 => {

@@ -6,7 +6,7 @@ use super::node::{Entry, Node, What};
 use super::{Error, Item, ItemKind};
 use crate::iso::read::{Budget, Directory, Disk, Names, Set, Tree, both32_at};
 use crate::limits::ISO_ENTRIES_MAX;
-use crate::storage::Storage;
+use crate::storage::{Extent, Storage};
 
 /// The directories that additions lead through, the root first. The others are not even read.
 pub(super) struct Change<'a, S: ?Sized> {
@@ -33,8 +33,9 @@ impl<'a, S: Storage + ?Sized> Change<'a, S> {
         Ok(change)
     }
 
-    /// Puts one addition into its place.
-    pub(super) fn add(&mut self, item: &Item) -> Result<(), Error> {
+    /// Puts one addition into its place. `replaced` is the file that it replaced in another tree: names that were cut or made plain by
+    /// whoever wrote the image cannot be told from the path, but the data is the same.
+    pub(super) fn add(&mut self, item: &Item, replaced: &mut Option<Extent>) -> Result<(), Error> {
         let (parents, name) = item.path.rsplit_once('/').unwrap_or(("", &item.path));
         let mut node = 0;
         for parent in parents.split('/').filter(|parent| !parent.is_empty()) {
@@ -44,7 +45,7 @@ impl<'a, S: Storage + ?Sized> Change<'a, S> {
             ItemKind::Directory => self.enter(node, name, item).map(drop),
             ItemKind::File(extent) => {
                 let what = What::File { extent: *extent, mode: item.mode, mtime: item.mtime };
-                self.put(node, name, what, item)
+                self.put(node, name, what, item, replaced)
             }
             ItemKind::Symlink(target) => {
                 let what = match self.tree.names {
@@ -53,14 +54,24 @@ impl<'a, S: Storage + ?Sized> Change<'a, S> {
                     }
                     Names::Joliet | Names::Plain => What::Gone,
                 };
-                self.put(node, name, what, item)
+                self.put(node, name, what, item, replaced)
             }
         }
     }
 
-    fn put(&mut self, node: usize, name: &str, what: What, item: &Item) -> Result<(), Error> {
-        match self.nodes[node].find(self.tree.names, self.fold, name.as_bytes(), false) {
+    fn put(
+        &mut self,
+        node: usize,
+        name: &str,
+        what: What,
+        item: &Item,
+        replaced: &mut Option<Extent>,
+    ) -> Result<(), Error> {
+        let by_name = self.nodes[node].find(self.tree.names, self.fold, name.as_bytes(), false);
+        let by_data = || replaced.and_then(|extent| self.nodes[node].find_data(self.tree.base, extent));
+        match by_name.or_else(by_data) {
             Some(found) => {
+                *replaced = replaced.or_else(|| self.nodes[node].entries[found].data(self.tree.base));
                 self.shorten(node, found, name)?;
                 let entry = &mut self.nodes[node].entries[found];
                 if matches!(entry.what, What::Old { is_directory: true, .. } | What::Directory { .. }) {

@@ -25,7 +25,7 @@ mod place;
 use std::collections::HashSet;
 use std::io::{self, Read};
 
-use super::read::{self, Image};
+use super::read::{self, Image, Names, Tree};
 use super::{BLOCK, gpt};
 use crate::limits::{ISO_BUFFER_BYTES, ISO_ENTRIES_MAX, NAME_BYTES_MAX};
 use crate::storage::{Extent, Storage};
@@ -176,10 +176,15 @@ impl Plan {
         }
         let mut patches = Patches::default();
         let mut roots = Vec::new();
+        let mut replaced = vec![None; items.len()];
         for set in image.sets() {
-            for tree in &set.trees {
+            // Joliet's names before plain ones, which may be too short to tell which file is meant.
+            let has_rock_ridge = set.trees.iter().any(|tree| matches!(tree.names, Names::RockRidge { .. }));
+            let mut trees: Vec<&Tree> = set.trees.iter().collect();
+            trees.sort_by_key(|tree| !has_rock_ridge && tree.names == Names::Plain);
+            for tree in trees {
                 let mut change = Change::new(image.disk(), set, tree)?;
-                items.iter().try_for_each(|item| change.add(item))?;
+                items.iter().zip(&mut replaced).try_for_each(|(item, replaced)| change.add(item, replaced))?;
                 let (root, behind) = place::place(change, keep, end, &mut patches)?;
                 roots.push((tree, root));
                 end = behind;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::Error;
 use crate::iso::BLOCK;
 use crate::iso::names::{Naming, identifiers};
-use crate::iso::read::{self, Budget, Child, Directory, Disk, Names, Pointer, Tree};
+use crate::iso::read::{self, Budget, Child, Directory, Disk, Names, Pointer, Tree, both32_at};
 use crate::storage::{Extent, Storage};
 
 /// A record as it is in the source.
@@ -50,6 +50,17 @@ pub(super) struct Entry {
     pub(super) name: Vec<u8>,
     pub(super) identifier: Vec<u8>,
     pub(super) what: What,
+}
+
+impl Entry {
+    /// Where the data of a file of the source begins, and how much its first record names.
+    pub(super) fn data(&self, base: u64) -> Option<Extent> {
+        let What::Old { records, is_directory: false } = &self.what else { return None };
+        let bytes = &records.first()?.bytes;
+        let offset = base.saturating_add(both32_at(bytes, 2).into()).saturating_mul(BLOCK);
+        let length = both32_at(bytes, 10).into();
+        (length > 0).then_some(Extent { offset, length })
+    }
 }
 
 /// One directory.
@@ -131,6 +142,11 @@ impl Node {
         }
         let natural = identifiers(&[(name, is_directory)], naming(names)).pop()?;
         self.entries.iter().position(|entry| entry.identifier == natural)
+    }
+
+    /// The entry of a file with that data.
+    pub(super) fn find_data(&self, base: u64, data: Extent) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.data(base) == Some(data))
     }
 
     /// An identifier for a new entry, different from all that are there.

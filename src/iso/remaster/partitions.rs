@@ -14,7 +14,8 @@ use crate::storage::{Extent, Storage};
 
 /// Sectors of a block.
 const SECTORS: u64 = BLOCK / SECTOR;
-/// What mkisofs and xorriso put behind a file system that ends its medium: a CD written track at once cannot be read to its very end.
+/// What mkisofs and xorriso put behind a file system that ends its medium: a CD written track at once cannot be read to its very end, and
+/// GRUB on a BIOS reads CDs by 32 KiB: SeaBIOS and it see no file system in an image whose directories are in a last, shorter piece.
 const PADDING: u64 = 150 * BLOCK;
 /// To what images for USB sticks are filled up, and partitions are aligned.
 const MIB: u64 = 1 << 20;
@@ -162,9 +163,7 @@ impl Partitions {
 
     /// Completes the image behind `end`, where its last directory or file ends.
     pub(super) fn place(&self, end: u64, patches: &mut Patches) -> Result<Tail, Error> {
-        // Without a GPT, tools want to see room for one behind the last partition, as xorriso leaves it.
-        let padding = if self.gpt.is_none() { PADDING } else { 0 };
-        let data_end = end.saturating_add(if self.tail.is_empty() { padding } else { 0 });
+        let data_end = end.saturating_add(if self.tail.is_empty() { PADDING } else { 0 });
         let mut at = data_end;
         let mut moves = Vec::new();
         let mut starts = Vec::new();
@@ -176,7 +175,8 @@ impl Partitions {
             moves.push((extent, at));
             at = at.saturating_add(extent.length);
         }
-        at = at.saturating_add(if self.tail.is_empty() { 0 } else { padding });
+        // Without a GPT, tools want to see room for one behind the last partition, as xorriso leaves it.
+        at = at.saturating_add(if self.tail.is_empty() || self.gpt.is_some() { 0 } else { PADDING });
         let backup = self.gpt.as_ref().map_or(0, |gpt| (gpt.entries_sectors() + 1) * SECTOR);
         let alignment = if self.source_size.is_multiple_of(MIB) { MIB } else { BLOCK };
         let size = at.saturating_add(backup).checked_next_multiple_of(alignment).ok_or(Error::TooBig)?;
