@@ -77,6 +77,7 @@ class Cost:
 
     def __init__(self):
         self.wall = self.cpu = self.peak_mb = self.written_mb = 0.0
+        self.said = ""
 
     def add(self, wall, usage, written):
         self.wall += wall
@@ -191,8 +192,9 @@ class Lab:
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             cost.add(wall, usage, bytes_written)
+            cost.said = process.log.read_text(errors="replace")
             if process.returncode != 0:
-                raise RuntimeError(f"{command[0]} failed:\n{process.log.read_text(errors='replace')[-2000:]}")
+                raise RuntimeError(f"{command[0]} failed:\n{cost.said[-2000:]}")
         return cost
 
     def output(self, namespace, *command):

@@ -24,8 +24,7 @@ usage: auroraboot-bench TOOL ARGUMENT…
   dhcp-flood     machines that send DISCOVERs at a rate
   squashfs       a directory tree, packed by the product's writer
   image          an ISO out of an OCI layout
-  customise      a cloud config put into an ISO
-  seal           the checksum of what customise made
+  customise      a cloud config put into an ISO, and its checksum
 The head of each tool's source says what it takes.";
 
 fn main() {
@@ -43,8 +42,7 @@ fn main() {
         "dhcp-flood" => return dhcp_flood::main(&arguments),
         "squashfs" => squashfs_bench::main(&arguments),
         "image" => image_bench::main(arguments),
-        "customise" => customise::main(&arguments, false),
-        "seal" => customise::main(&arguments, true),
+        "customise" => customise::main(&arguments),
         _ => Err(USAGE.into()),
     };
     if let Err(error) = outcome {
