@@ -136,10 +136,11 @@ class MediaRows:
         """A cloud config put into an ISO."""
         original, config = self.once(self.large_iso), self.once(self.config)
         with self.sharing_file_system(4 * original.stat().st_size) as (kind, shared):
-            iso = original
+            iso = (shared or self.lab.work) / "kairos.iso"
             if shared:
-                iso = shared / "kairos.iso"
                 shutil.copyfile(original, iso)
+            else:
+                iso.symlink_to(original)
             self.custom_elsewhere(iso, config)
             if shared:
                 self.custom_shared(iso, config, kind)
