@@ -2,12 +2,14 @@
 //!
 //! # The flow
 //! ```text
-//! flags + file + cloud config ─▶ config ─▶ source (registry) ─▶ media: rootfs ▸ squashfs ─▶ boot set in state_dir
-//!                                                                                              │
-//!                                             machines ◀─ netboot: DHCP ▸ TFTP ▸ HTTP :8090 ◀──┘
+//! flags + file + cloud config ─▶ config ─▶ source ─▶ media ──────────▶ one ISO in state_dir ─┬─▶ + cloud config ─▶ :8080, flash ─▶ sticks
+//!                                          registry  rootfs ▸ squashfs                       │
+//!                                          release   ▸ iso                                   └─▶ netboot: DHCP ▸ TFTP ▸ HTTP :8090 ─▶ machines
+//!                                          ISO
 //! ```
-//! Layers are never unpacked: they are merged as an index ([`rootfs`]) while their file data is compressed straight
-//! into the squashfs ([`squashfs`]) on all cores; [`media`] joins the two. Kernel and initrd are read back out of the finished squashfs.
+//! Layers are never unpacked: they are merged as an index ([`rootfs`]) while their file data is compressed straight into the squashfs
+//! ([`squashfs`]) on all cores, at its place in the ISO ([`iso`]); [`media`] joins the three. Kernel and initrd are read back out of the
+//! finished squashfs. Machines are served ranges of that ISO, or of one that others made; the cloud config goes into a patched copy of it.
 //!
 //! # Who may import whom
 //! ```text
@@ -34,6 +36,7 @@
 //! | `web` (tiny_http) | the pages of 8080, asked for by `http` through a Unix socket; what it does, hang included, delays no download |
 //! | `signals` | turns Ctrl-C, SIGTERM and SIGHUP into an orderly end, and a second one into an end at once |
 //! | `download N`, squashfs workers | fetch layers and compress blocks, before the servers start |
+//! | `flash NAME` | one for each stick that is written, with one that reads the ISO for it |
 
 pub mod config;
 pub mod daemon;

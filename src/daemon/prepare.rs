@@ -1,6 +1,6 @@
 //! From the configuration to the media in the state directory: the ISO of the image, and the one with the operator's files.
 
-use crate::config::Config;
+use crate::config::{Config, Origin};
 use crate::daemon::check::Wanted;
 use crate::daemon::fetch::{self, FetchError};
 use crate::daemon::places::{PRODUCT, Places};
@@ -10,13 +10,15 @@ use crate::daemon::stop::Stop;
 use crate::media::{self, Artifact, CustomError, Given, InspectError, Medium};
 use crate::source::fetch as file;
 use crate::source::{Client, FetchedIso, Settings, Token, Verified, client, fetch_iso, fetch_release, release};
-use crate::units::{ByteSize, Digest};
+use crate::units::{Arch, ByteSize, Digest};
 use std::time::Instant;
 
 /// Everything that is there to be served or copied to sticks.
 #[derive(Debug)]
 pub struct Prepared {
     pub medium: Medium,
+    /// What it is for.
+    pub arch: Arch,
     /// There when a cloud config or an overlay is given and ISOs are wanted.
     pub custom: Option<CustomIso>,
 }
@@ -61,9 +63,24 @@ pub fn prepare(
 ) -> Result<Prepared, PrepareError> {
     let made = medium(wanted, config, state, places, stop).and_then(|medium| {
         let custom = if places.is_public { customise(&medium, config, places, stop)? } else { None };
-        Ok(Prepared { medium, custom })
+        Ok(Prepared { arch: arch(&medium, wanted, config), medium, custom })
     });
     made.map_err(|error| if stop.is_asked() { PrepareError::Stopped } else { error })
+}
+
+/// The architecture that the configuration names, or else, of an ISO, that of its kernel.
+fn arch(medium: &Medium, wanted: Wanted<'_>, config: &Config) -> Arch {
+    let named = config.boots_arch();
+    match medium.kernel_arch {
+        Some(kernel) if matches!(wanted, Wanted::Iso(_)) && config.arch.origin == Origin::Default => kernel,
+        Some(kernel) if kernel != named => {
+            log::warn!(
+                "the ISO's kernel is for {kernel}, and it is served as one for {named}: set arch={kernel} if that is wrong"
+            );
+            named
+        }
+        _ => named,
+    }
 }
 
 fn medium(

@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> Result<String, RunError> {
     }
     let image = shown(wanted);
     let servers = Servers::bind(&config, names, Offer::new(&config, &image, &prepared)?, &web_directory)?;
-    for line in summary(&config, &image, &prepared.medium, &servers) {
+    for line in summary(&config, &image, &prepared, &servers) {
         log::info!("{line}");
     }
     if !*config.disable_netboot && memory_needed(&prepared.medium) > COMMON_MEMORY_BYTES {
@@ -115,7 +115,8 @@ fn files(prepared: &Prepared) -> String {
 }
 
 /// What the operator wants to know before the first machine is switched on.
-fn summary(config: &Config, image: &str, medium: &Medium, servers: &Servers) -> Vec<String> {
+fn summary(config: &Config, image: &str, prepared: &Prepared, servers: &Servers) -> Vec<String> {
+    let medium = &prepared.medium;
     let mut lines = Vec::new();
     if let Some(address) = servers.media_addr() {
         lines.push(format!("Listening on {address}: ISOs for sticks and how to write them"));
@@ -123,7 +124,7 @@ fn summary(config: &Config, image: &str, medium: &Medium, servers: &Servers) -> 
     let facts = &medium.facts;
     let named = facts.name.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
     let kernel = facts.kernel_version.as_deref().unwrap_or("of unknown version");
-    let image = format!("Image {image}{named} for {}, kernel {kernel}", config.boots_arch());
+    let image = format!("Image {image}{named} for {}, kernel {kernel}", prepared.arch);
     match servers.summary() {
         None => lines.push(image),
         Some(interfaces) => {

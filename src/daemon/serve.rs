@@ -1,6 +1,6 @@
 //! The servers of one run: opened together, run together, ended together.
 
-use crate::config::{Config, MachineFilter, Refused};
+use crate::config::{Config, MachineFilter, Origin, Refused, Setting};
 use crate::daemon::boot::{self, Boot, BootError, BootOptions};
 use crate::daemon::boot_files::BootFiles;
 use crate::daemon::http::{self, Http, HttpError};
@@ -18,13 +18,13 @@ use crate::netboot::journal::Journal;
 use crate::netboot::names::Names;
 use crate::netboot::served::{self, Loaders, Memory, Served};
 use crate::storage::Extent;
-use crate::units::{Digest, MacAddr};
+use crate::units::{Arch, Digest, MacAddr};
 use crate::web::handlers;
 use crate::web::listing::{Item, Kind, Listing, ListingError, Shelf};
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
@@ -64,8 +64,10 @@ pub struct Servers {
 }
 
 /// What is served to whom.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Offer {
+    /// Whom the boot set is for.
+    pub arch: Arch,
     /// To machines.
     pub boot_set: Option<served::BootSet>,
     /// To people.
@@ -78,7 +80,7 @@ impl Offer {
     /// # Errors
     /// A file cannot be opened.
     pub fn new(config: &Config, image: &str, prepared: &Prepared) -> Result<Self, ServeError> {
-        let Prepared { medium, custom } = prepared;
+        let Prepared { medium, arch, custom } = prepared;
         let file = Arc::new(open(&medium.iso.path)?);
         let boot_set = (!*config.disable_netboot).then(|| {
             // Two files of one content are one to clients that go on with a download.
@@ -95,9 +97,13 @@ impl Offer {
                 let built = modified(&file, &custom.iso.path)?;
                 media.push(item(&custom.iso, Kind::Custom, file, custom.sha256, built, custom.has_cloud_config));
             }
-            Ok::<_, ServeError>(Listing::new(image, media)?)
+            let listing = Listing::new(image, media)?;
+            Ok::<_, ServeError>(match &config.state_dir {
+                Setting { origin: Origin::Default, .. } => listing,
+                Setting { value, .. } => listing.kept_in(path::absolute(value).unwrap_or_default().to_string_lossy()),
+            })
         });
-        Ok(Self { boot_set, listing: listing.transpose()? })
+        Ok(Self { arch: *arch, boot_set, listing: listing.transpose()? })
     }
 }
 
@@ -137,6 +143,7 @@ pub fn rehearse(config: &Config, names: &Names, web_directory: &Path) -> Result<
     let [kernel, initrd, rootfs] = [nothing.clone(), nothing.clone(), nothing];
     let boot_set = served::BootSet { kernel, initrd, rootfs, cloud_config: None };
     let offer = Offer {
+        arch: config.boots_arch(),
         boot_set: (!*config.disable_netboot).then_some(boot_set),
         listing: serves_media(config).then(Listing::default),
     };
@@ -152,7 +159,8 @@ impl Servers {
         let has_config = offer.boot_set.as_ref().is_some_and(|boot_set| boot_set.cloud_config.is_some());
         let journal = Journal::new(has_config);
         let (teller, events) = event::channel(limits::EVENTS_WAITING_MAX);
-        let netboot = offer.boot_set.map(|boot_set| bind_netboot(config, names, boot_set, &teller)).transpose()?;
+        let netboot =
+            offer.boot_set.map(|boot_set| bind_netboot(config, names, (offer.arch, boot_set), &teller)).transpose()?;
         let (boot, netboot) = netboot.unzip();
         let mut sites = http::Sites { netboot, media: None };
         let mut web = None;
@@ -213,10 +221,9 @@ impl Servers {
 fn bind_netboot(
     config: &Config,
     names: Names,
-    boot_set: served::BootSet,
+    (arch, boot_set): (Arch, served::BootSet),
     teller: &Teller,
 ) -> Result<(Boot, http::Netboot), ServeError> {
-    let arch = config.boots_arch();
     let cmdline = Cmdline::new(arch, config.netboot_cmdline.as_deref())?;
     let loaders = loaders(config.loaders_dir.as_deref())?;
     let served = Arc::new(Served { names: names.clone(), loaders, boot_set, cmdline });

@@ -56,10 +56,10 @@ pub fn build(source: &dyn LayerSource, options: &Options<'_>, watch: &mut Watch<
     let menu = menu::grub_cfg(&options.menu)?;
     let loaders = Loaders::unpack(options)?;
     let earlier: Option<Stamp> = stamp::load(options.stamp);
-    let overlay = match options.overlay_rootfs {
-        Some(path) => Some(Arc::new(Overlay::scan("iso.overlay_rootfs", path)?)),
-        None => None,
-    };
+    let iso = options.directory.join(options.name.iso());
+    files::make_parent(&iso)?;
+    let scan = |path| Overlay::scan("iso.overlay_rootfs", path, options.directory).map(Arc::new);
+    let overlay = options.overlay_rootfs.map(scan).transpose()?;
     let known = earlier.as_ref().and_then(|stamp| stamp.overlay.as_ref());
     let identity = overlay.as_ref().map(|overlay| overlay.identify(known, watch.cancelled)).transpose()?;
     let inputs = Inputs {
@@ -76,8 +76,6 @@ pub fn build(source: &dyn LayerSource, options: &Options<'_>, watch: &mut Watch<
     {
         return reuse(medium, earlier, identity, options);
     }
-    let iso = options.directory.join(options.name.iso());
-    files::make_parent(&iso)?;
     files::clean(options.directory)?;
     let building = Building { options, iso: &iso, part: files::part(&iso), menu: &menu, loaders: &loaders };
     let built = match (&overlay, &identity) {
@@ -295,7 +293,7 @@ impl Building<'_> {
 
     /// Gives the ISO its name; the stamp last, so that a run killed in between leaves nothing that is believed.
     fn publish(&self, done: Done, inputs: Inputs, overlay: Option<Identity>) -> Result<Medium, MediaError> {
-        stamp::remove(self.options.stamp)?;
+        files::remove(self.options.stamp)?;
         files::remove(&checksum::path(self.iso))?;
         files::publish(self.iso)?;
         if self.options.checksum_file {
@@ -310,6 +308,7 @@ impl Building<'_> {
             initrd: vec![done.initrd],
             squashfs: vec![done.squashfs],
             facts: done.facts,
+            kernel_arch: None,
             warnings: done.warnings,
             reused: false,
             built,

@@ -7,6 +7,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
@@ -112,7 +113,8 @@ pub fn customise(medium: &Medium, wanted: &Wanted<'_>, cancelled: &AtomicBool) -
     let iso = wanted.path(medium);
     files::make_parent(&iso)?;
     files::clean_matching(wanted.directory, &[".custom.iso.part", ".custom.iso.sha256.part", "config.yaml.part"])?;
-    let overlay = wanted.overlay.map(|path| Overlay::scan("iso.overlay_iso", path)).transpose()?;
+    let scan = |path| Overlay::scan("iso.overlay_iso", path, wanted.directory);
+    let overlay = wanted.overlay.map(scan).transpose()?;
     let earlier: Option<Stamp> = stamp::load(wanted.stamp);
     write_config(wanted)?;
     if wanted.config.is_none() && overlay.is_none() {
@@ -181,6 +183,7 @@ impl Wanted<'_> {
 fn write_config(wanted: &Wanted<'_>) -> Result<(), CustomError> {
     let path = wanted.directory.join(CONFIG);
     match wanted.config {
+        Some(config) if is_written(&path, config) => {}
         Some(config) => files::write(&path, SECRET_MODE, config)?,
         None if files::remove(&path)? => {
             log::info!("ISO: Removed {} of an earlier run: this one has no cloud config", path.display());
@@ -188,6 +191,14 @@ fn write_config(wanted: &Wanted<'_>) -> Result<(), CustomError> {
         None => {}
     }
     Ok(())
+}
+
+/// Whether a file is what it should be, and nobody else's to read.
+fn is_written(path: &Path, bytes: &[u8]) -> bool {
+    let same = |found: fs::Metadata| {
+        found.is_file() && found.mode() & 0o7777 == SECRET_MODE && found.len() == bytes.len() as u64
+    };
+    fs::symlink_metadata(path).is_ok_and(same) && fs::read(path).is_ok_and(|found| found == bytes)
 }
 
 /// Removes the custom ISO of an earlier run: it would install what nobody asks for any more.
@@ -205,7 +216,8 @@ fn remove_stale(iso: &Path, wanted: &Wanted<'_>, earlier: Option<&Stamp>) -> Res
             );
         }
     }
-    Ok(stamp::remove(wanted.stamp)?)
+    files::remove(wanted.stamp)?;
+    Ok(())
 }
 
 fn is_file_name(name: &str) -> bool {
@@ -361,7 +373,7 @@ impl Job<'_> {
         overlay: Option<Identity>,
         wanted: &Wanted<'_>,
     ) -> Result<Custom, CustomError> {
-        stamp::remove(wanted.stamp)?;
+        files::remove(wanted.stamp)?;
         files::remove(&checksum::path(self.iso))?;
         files::publish(self.iso)?;
         let print = Fingerprint::at(self.iso);

@@ -49,13 +49,27 @@ pub(super) fn create_new(path: &Path, mode: u32) -> Result<File, FileError> {
 
 /// Writes a small file, readable by those whom `mode` names.
 pub(super) fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), FileError> {
+    write_part(path, mode, bytes)?.sync_all().map_err(|source| refused(path, source))?;
+    publish(path)
+}
+
+/// The same without waiting for the disk: whole or not there, but after a power failure perhaps an older one, or an empty one.
+pub(super) fn write_soon(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), FileError> {
+    write_part(path, mode, bytes)?;
+    fs::rename(part(path), path).map_err(|source| refused(path, source))
+}
+
+fn write_part(path: &Path, mode: u32, bytes: &[u8]) -> Result<File, FileError> {
     let temporary = part(path);
     // A mode is given to new files only.
     remove(&temporary)?;
     let mut file = create_new(&temporary, mode)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    written.map_err(|source| FileError::Write { path: path.to_owned(), source })?;
-    publish(path)
+    file.write_all(bytes).map_err(|source| refused(path, source))?;
+    Ok(file)
+}
+
+fn refused(path: &Path, source: io::Error) -> FileError {
+    FileError::Write { path: path.to_owned(), source }
 }
 
 /// Removes a file if it is there; says whether it was.

@@ -11,7 +11,7 @@ use super::{Artifact, ImageFacts, Medium, checksum, kernel, menu};
 use crate::iso::read::{self, Entry, Image, Kind};
 use crate::rootfs::shown;
 use crate::storage::{Extent, Storage};
-use crate::units::{ByteSize, Digest};
+use crate::units::{Arch, ByteSize, Digest};
 
 /// An ISO that was downloaded or copied to its place.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +58,7 @@ pub fn inspect(given: &Given<'_>, cancelled: &AtomicBool) -> Result<Medium, Insp
         Err(InspectError::Missing { .. } | InspectError::Empty { .. }) if !given.must_boot => None,
         found => Some(found?),
     };
-    let (facts, warnings) = match &found {
+    let (facts, kernel_arch, warnings) = match &found {
         Some([kernel, _, squashfs]) => facts(&file, kernel, squashfs).map_err(unreadable)?,
         None => Default::default(),
     };
@@ -71,7 +71,7 @@ pub fn inspect(given: &Given<'_>, cancelled: &AtomicBool) -> Result<Medium, Insp
     }
     let iso = Artifact { path: path.to_owned(), size };
     let [kernel, initrd, squashfs] = found.map(|files| files.map(|file| file.extents)).unwrap_or_default();
-    Ok(Medium { iso, sha256, kernel, initrd, squashfs, facts, warnings, reused: given.reused, built })
+    Ok(Medium { iso, sha256, kernel, initrd, squashfs, facts, kernel_arch, warnings, reused: given.reused, built })
 }
 
 const WANTED: [&str; 3] = [menu::KERNEL_PATH, menu::INITRD_PATH, menu::SQUASHFS_PATH];
@@ -120,7 +120,7 @@ fn missing_files(image: &Image<'_, File>, path: &Path, missing: &[String]) -> In
 }
 
 /// What can be told from the first bytes of kernel and squashfs.
-fn facts(file: &File, kernel: &Entry, squashfs: &Entry) -> io::Result<(ImageFacts, Vec<String>)> {
+fn facts(file: &File, kernel: &Entry, squashfs: &Entry) -> io::Result<(ImageFacts, Option<Arch>, Vec<String>)> {
     let mut warnings = Vec::new();
     let kernel_head = head(file, &kernel.extents, kernel::VERSION_END)?;
     if !kernel::is_kernel(&kernel_head) {
@@ -154,7 +154,7 @@ fn facts(file: &File, kernel: &Entry, squashfs: &Entry) -> io::Result<(ImageFact
         files,
         data_bytes: 0,
     };
-    Ok((facts, warnings))
+    Ok((facts, kernel::arch(&kernel_head), warnings))
 }
 
 /// Magic, count of inodes and, at byte 20, compression (squashfs 4.0).

@@ -1,4 +1,6 @@
-//! Whether a file begins as kernels do.
+//! Whether a file begins as kernels do, and what for.
+
+use crate::units::Arch;
 
 /// How much of a file tells: the last mark is that of x86.
 pub(super) const HEAD_BYTES: u64 = 0x206;
@@ -40,6 +42,30 @@ pub(super) fn version(head: &[u8]) -> Option<String> {
     (!version.is_empty()).then(|| String::from_utf8_lossy(version).into_owned())
 }
 
+/// The architecture of a kernel, where its beginning tells.
+pub(super) fn arch(head: &[u8]) -> Option<Arch> {
+    let has = |offset: usize, mark: &[u8]| head.get(offset..).is_some_and(|rest| rest.starts_with(mark));
+    if has(0x202, b"HdrS") {
+        return Some(Arch::Amd64);
+    }
+    if has(56, b"ARM\x64") {
+        return Some(Arch::Arm64);
+    }
+    if has(56, b"RSC\x05") {
+        return Some(Arch::Riscv64);
+    }
+    // An EFI application, such as a kernel that unpacks itself (zboot): "Machine" of its PE header.
+    let pointer = head.get(0x3c..0x40).filter(|_| has(0, b"MZ"))?;
+    let header = usize::try_from(u32::from_le_bytes(pointer.try_into().ok()?)).ok()?;
+    let header = head.get(header..header.checked_add(6)?)?.strip_prefix(b"PE\0\0")?;
+    match header {
+        [0x64, 0x86] => Some(Arch::Amd64),
+        [0x64, 0xaa] => Some(Arch::Arm64),
+        [0x64, 0x50] => Some(Arch::Riscv64),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +84,25 @@ mod tests {
         head[0x202] = 0;
         assert_eq!(version(&head), None, "no bzImage");
         assert_eq!(version(b""), None);
+    }
+
+    #[test]
+    fn a_kernel_tells_its_architecture() {
+        let marked = |offset: usize, mark: &[u8]| {
+            let mut head = vec![0; 0x400];
+            head[offset..offset + mark.len()].copy_from_slice(mark);
+            head
+        };
+        assert_eq!(arch(&marked(0x202, b"HdrS")), Some(Arch::Amd64));
+        assert_eq!(arch(&marked(56, b"ARM\x64")), Some(Arch::Arm64));
+        assert_eq!(arch(&marked(56, b"RSC\x05")), Some(Arch::Riscv64));
+        let mut zboot = marked(0x80, b"PE\0\0\x64\xaa");
+        zboot[..2].copy_from_slice(b"MZ");
+        zboot[0x3c] = 0x80;
+        assert_eq!(arch(&zboot), Some(Arch::Arm64));
+        zboot[0x3c..0x40].copy_from_slice(&[0xff; 4]);
+        assert_eq!(arch(&zboot), None, "it leads past the end");
+        assert_eq!(arch(b"MZ"), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::ImageFacts;
 use crate::storage::Extent;
-use crate::units::Digest;
+use crate::units::{Arch, Digest};
 
 /// A file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Medium {
     pub initrd: Vec<Extent>,
     pub squashfs: Vec<Extent>,
     pub facts: ImageFacts,
+    /// What the kernel of an ISO that others made is for, where its first bytes tell.
+    pub kernel_arch: Option<Arch>,
     /// For the operator, one sentence each.
     pub warnings: Vec<String>,
     /// True when an earlier run built it from the same inputs.

@@ -22,6 +22,8 @@ pub enum OverlayError {
     Missing { key: &'static str, path: PathBuf },
     #[error("{key}: {path} is not a directory")]
     NotADirectory { key: &'static str, path: PathBuf },
+    #[error("{key}: {path} contains {output}, where the ISOs are put; name a directory of its own")]
+    Circular { key: &'static str, path: PathBuf, output: PathBuf },
     #[error("{key}: {path} is {what}; only files, directories and links can be taken: remove it")]
     Special { key: &'static str, path: PathBuf, what: &'static str },
     #[error("{key}: the name of {path} {why}")]
@@ -66,6 +68,15 @@ pub(super) enum Kind {
     Symlink { target: Vec<u8> },
 }
 
+#[cfg(test)]
+impl Entry {
+    /// One of root's.
+    pub(super) fn new(path: &str, kind: Kind) -> Self {
+        let print = Fingerprint::at(Path::new("/")).unwrap();
+        Self { path: path.into(), kind, mode: 0o644, uid: 0, gid: 0, mtime: 0, print, changed: (0, 0) }
+    }
+}
+
 /// What tells one state of an overlay from another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
@@ -76,9 +87,17 @@ pub(super) struct Identity {
 }
 
 impl Overlay {
-    /// Looks through the directory that the setting `key` names.
-    pub(super) fn scan(key: &'static str, root: &Path) -> Result<Self, OverlayError> {
-        Self::scan_at_most(key, root, OVERLAY_ENTRIES_MAX)
+    /// Looks through the directory that the setting `key` names, for ISOs in the directory `output`, which is there.
+    pub(super) fn scan(key: &'static str, root: &Path, output: &Path) -> Result<Self, OverlayError> {
+        let overlay = Self::scan_at_most(key, root, OVERLAY_ENTRIES_MAX)?;
+        // Each run would put the ISO of the one before into its own.
+        let absolute = |path: &Path| fs::canonicalize(path).ok();
+        match (absolute(root), absolute(output)) {
+            (Some(root), Some(output)) if output.starts_with(&root) => {
+                Err(OverlayError::Circular { key, path: root, output })
+            }
+            _ => Ok(overlay),
+        }
     }
 
     fn scan_at_most(key: &'static str, root: &Path, max: usize) -> Result<Self, OverlayError> {
@@ -285,7 +304,7 @@ mod tests {
         }
 
         fn scan(&self) -> Result<Overlay, OverlayError> {
-            Overlay::scan(KEY, &self.0)
+            Overlay::scan(KEY, &self.0, Path::new("/"))
         }
 
         fn identity(&self, earlier: Option<&Identity>) -> Identity {
@@ -324,14 +343,26 @@ mod tests {
     fn what_is_no_directory_or_holds_what_no_medium_can_is_refused_by_name() {
         let scratch = Scratch::new("refused");
         let missing = scratch.0.join("none");
-        assert!(matches!(Overlay::scan(KEY, &missing), Err(OverlayError::Missing { path, .. }) if path == missing));
+        assert!(
+            matches!(Overlay::scan(KEY, &missing, Path::new("/")), Err(OverlayError::Missing { path, .. }) if path == missing)
+        );
         fs::write(scratch.0.join("file"), "").unwrap();
-        let error = Overlay::scan(KEY, &scratch.0.join("file")).unwrap_err();
+        let error = Overlay::scan(KEY, &scratch.0.join("file"), Path::new("/")).unwrap_err();
         assert!(matches!(error, OverlayError::NotADirectory { .. }));
         let socket = scratch.0.join("socket");
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let error = scratch.scan().unwrap_err().to_string();
         assert!(error.contains(&format!("{} is a socket", socket.display())), "{error}");
+    }
+
+    #[test]
+    fn the_isos_are_not_put_into_the_overlay() {
+        let scratch = Scratch::new("circular");
+        tree(&scratch);
+        let within = |output: &str| Overlay::scan(KEY, &scratch.0, &scratch.0.join(output));
+        assert!(matches!(within("b/c"), Err(OverlayError::Circular { .. })));
+        assert!(matches!(within("b/../."), Err(OverlayError::Circular { .. })));
+        assert!(within("..").is_ok());
     }
 
     #[test]

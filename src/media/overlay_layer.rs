@@ -179,3 +179,32 @@ fn header(bytes: &mut Vec<u8>, kind: u8, path: &[u8], target: &[u8], size: u64, 
     block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
     bytes.extend_from_slice(&block);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rootfs::tar::{Archive, MemberKind};
+
+    fn read_back(entry: &Entry) -> (Vec<u8>, MemberKind, u64, u64) {
+        let mut archive = Archive::new(Cursor::new(headers(entry)));
+        let member = archive.next_member().unwrap().unwrap();
+        (member.path, member.kind, u64::from(member.uid), u64::from(member.gid))
+    }
+
+    #[test]
+    fn what_does_not_fit_a_header_stands_before_it() {
+        let mut entry = Entry::new("file", Kind::File { size: 5 });
+        assert_eq!(headers(&entry).len(), BLOCK);
+        assert_eq!(read_back(&entry), (b"file".to_vec(), MemberKind::File { size: 5 }, 0, 0));
+        (entry.uid, entry.gid) = (3_000_000, u32::MAX);
+        entry.kind = Kind::File { size: 9 << 30 };
+        entry.path = [b'p'; 101].to_vec();
+        let (uid, gid) = (3_000_000, u64::from(u32::MAX));
+        assert_eq!(read_back(&entry), (entry.path.clone(), MemberKind::File { size: 9 << 30 }, uid, gid));
+        // Lengths of records around those where the length itself gets a digit more.
+        for len in (80..110).chain(980..1010) {
+            entry.kind = Kind::Symlink { target: vec![b't'; len] };
+            assert_eq!(read_back(&entry).1, MemberKind::Symlink(vec![b't'; len]), "{len}");
+        }
+    }
+}

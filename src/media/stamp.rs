@@ -115,6 +115,7 @@ impl Stamp {
             initrd: extents(&self.initrd),
             squashfs: extents(&self.squashfs),
             facts: self.facts.clone(),
+            kernel_arch: None,
             warnings: self.warnings.clone(),
             reused: true,
         })
@@ -129,13 +130,9 @@ pub(super) fn load<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
+/// Notes what an ISO that is safe on the disk was made from. The stamp itself need not be: one that is lost or older is not believed.
 pub(super) fn save<T: Serialize>(path: &Path, stamp: &T) -> Result<(), FileError> {
     files::make_parent(path)?;
     let refused = |error: serde_json::Error| FileError::Write { path: path.to_owned(), source: error.into() };
-    files::write(path, 0o600, &serde_json::to_vec_pretty(stamp).map_err(refused)?)
-}
-
-/// Takes a stamp away: from here on what it speaks of is not believed.
-pub(super) fn remove(path: &Path) -> Result<(), FileError> {
-    if files::remove(path)? { files::sync_parent(path) } else { Ok(()) }
+    files::write_soon(path, 0o600, &serde_json::to_vec_pretty(stamp).map_err(refused)?)
 }

@@ -87,6 +87,7 @@ pub enum ListingError {
 #[derive(Debug, Clone, Default)]
 pub struct Listing {
     image: String,
+    state_dir: Option<String>,
     media: Vec<Item>,
     downloads: Vec<Download>,
 }
@@ -108,7 +109,19 @@ impl Listing {
             }
             downloads.extend([iso(item), checksum(item)]);
         }
-        Ok(Self { image: image.into(), media, downloads })
+        Ok(Self { image: image.into(), state_dir: None, media, downloads })
+    }
+
+    /// Names the state directory where it is not the usual one: who flashes on this host has to say it.
+    #[must_use]
+    pub fn kept_in(self, state_dir: impl Into<String>) -> Self {
+        Self { state_dir: Some(state_dir.into()), ..self }
+    }
+
+    /// The state directory, when it is not the usual one.
+    #[must_use]
+    pub fn state_dir(&self) -> Option<&str> {
+        self.state_dir.as_deref()
     }
 
     /// What the media were made of.

@@ -42,7 +42,7 @@ pub fn media(listing: &Listing, host: &str) -> String {
         push_item(&mut body, item);
     }
     if let Some(item) = first {
-        push_instructions(&mut body, item, host);
+        push_instructions(&mut body, listing, item, host);
     }
     let image = if listing.image().is_empty() { String::new() } else { format!("Made from {}", listing.image()) };
     document("AuroraBoot media", &image, &body, media.is_empty())
@@ -96,7 +96,7 @@ fn push_item(out: &mut String, item: &Item) {
 }
 
 /// The ways onto a stick, with commands for `item`.
-fn push_instructions(out: &mut String, item: &Item, host: &str) {
+fn push_instructions(out: &mut String, listing: &Listing, item: &Item, host: &str) {
     let (word, name) = (shell_word(&item.name), Html(&item.name));
     let url = format!("http://{host}{}", item.path());
     let (checksum_url, url) = (shell_word(&format!("{url}.sha256")), shell_word(&url));
@@ -108,10 +108,13 @@ fn push_instructions(out: &mut String, item: &Item, host: &str) {
     );
     // Without --fail: curl calls it a failure when there is nothing left to get. What should not have been saved does not verify.
     let fetch = [format!("curl -C - -o {word} {url}"), format!("curl -fsS {checksum_url} | sha256sum -c")];
-    let flash = format!("auroraboot flash {word} --to /dev/sdX");
+    let state_dir =
+        listing.state_dir().map(|path| format!(" --set state_dir={}", shell_word(path))).unwrap_or_default();
+    let flash_here = format!("sudo auroraboot flash{state_dir} --to /dev/sdX");
+    let flash = format!("sudo auroraboot flash {word} --to /dev/sdX");
     section(out, Open::Yes, "auroraboot flash", "Linux: refuses disks in use, asks, verifies", |out| {
         paragraph(out, "On the machine that runs auroraboot, which takes the ISO it made last:");
-        command(out, "auroraboot flash --to /dev/sdX");
+        command(out, &flash_here);
         paragraph(out, "On another machine, download and verify it first:");
         fetch.iter().for_each(|line| command(out, line));
         command(out, &flash);
@@ -253,6 +256,16 @@ mod tests {
             "{pristine}"
         );
         assert!(pristine.contains("Made from an &lt;image&gt;"), "{pristine}");
+    }
+
+    #[test]
+    fn whoever_flashes_on_this_host_is_told_the_state_directory() {
+        let listing = || Listing::new("", vec![item("a.iso", Kind::Pristine)]).unwrap();
+        let usual = super::media(&listing(), "");
+        assert!(usual.contains("sudo auroraboot flash --to <mark>/dev/sdX</mark>"), "{usual}");
+        let other = super::media(&listing().kept_in("/srv/my build"), "");
+        let command = format!("sudo auroraboot flash --set state_dir={} --to", Html(&shell_word("/srv/my build")));
+        assert!(other.contains(&command), "{other}");
     }
 
     #[test]

@@ -25,6 +25,10 @@ stages:
     - if [[ -f /run/lab ]]; then echo lab; fi
 """
 HOSTNAME = "node-of-the-lab"
+# Settings that make it write the ISO and end, or boot machines and leave no ISO.
+OFFLINE = ["disable_netboot=true", "disable_http_server=true"]
+NO_ISO = ["disable_iso=true"]
+STICK_BYTES = 1 << 30
 
 
 def binary():
@@ -32,11 +36,6 @@ def binary():
     if not os.access(path, os.X_OK):
         raise SystemExit(f"tests/lab: {path} is missing; build it (cargo build --release --target x86_64-unknown-linux-musl) or set AURORABOOT")
     return path.resolve()
-
-
-STICK_BYTES = 1 << 30
-# What makes it write the ISO and end.
-OFFLINE = ("disable_netboot=true", "disable_http_server=true")
 
 
 class Product:

@@ -12,7 +12,7 @@ use auroraboot::units::chain;
 use super::{Place, SmallDisk, image, layers, names, read_by_isoinfo, tool};
 
 const CONFIG: &[u8] = b"#cloud-config\npassword: secret\n";
-const RUN: AtomicBool = AtomicBool::new(false);
+static RUN: AtomicBool = AtomicBool::new(false);
 
 struct Run {
     place: Place,
