@@ -5,6 +5,7 @@
 use crate::config::{Config, ConfigError, Image, Origin, mask_urls};
 use crate::daemon::places;
 use crate::loaders;
+use crate::media::menu::{self, MenuError, MenuOptions};
 use crate::media::names::BadName;
 use crate::netboot::cmdline::{Cmdline, CmdlineError};
 use crate::source::reference::BadReference;
@@ -30,6 +31,8 @@ pub enum CheckError {
     Reference { origin: Origin, reason: String },
     #[error("{origin}: iso.override_name")]
     Name { origin: Origin, source: BadName },
+    #[error("the menu of the ISO cannot be made")]
+    Menu(#[from] MenuError),
     #[error("{origin}")]
     Cmdline { origin: Origin, source: CmdlineError },
     /// `ca_file`, or a proxy of the environment.
@@ -57,6 +60,7 @@ pub enum Wanted<'a> {
 pub fn check(config: &Config) -> Result<Wanted<'_>, CheckError> {
     let wanted = wanted(config)?;
     check_overlays(config, wanted)?;
+    menu::grub_cfg(&menu_options(config))?;
     places::name(config).map_err(|(origin, source)| CheckError::Name { origin, source })?;
     Cmdline::new(config.boots_arch(), config.netboot_cmdline.as_deref())
         .map_err(|source| CheckError::Cmdline { origin: config.netboot_cmdline.origin.clone(), source })?;
@@ -93,6 +97,16 @@ fn wanted(config: &Config) -> Result<Wanted<'_>, CheckError> {
             query.check()?;
             Ok(Wanted::Release(query))
         }
+    }
+}
+
+/// The menu that the configuration wants.
+#[must_use]
+pub fn menu_options(config: &Config) -> MenuOptions<'_> {
+    MenuOptions {
+        arch: config.boots_arch(),
+        live_console: config.iso.live_console.as_deref(),
+        extend_cmdline: config.iso.extend_live_cmdline.as_deref(),
     }
 }
 

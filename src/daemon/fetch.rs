@@ -1,6 +1,7 @@
 //! From the name of a container image to its layers, and from them to an ISO: registry, cache and builder joined.
 
 use crate::config::Config;
+use crate::daemon::check::menu_options;
 use crate::daemon::places::{PRODUCT, Places};
 use crate::daemon::progress::{self, BuildProgress};
 use crate::daemon::state::StateDir;
@@ -104,11 +105,7 @@ fn build(layers: &RegistryLayers, config: &Config, places: &Places, stop: &Stop)
         checksum_file: places.is_public,
         stamp: &places.stamp,
         product: PRODUCT,
-        menu: media::menu::MenuOptions {
-            arch: *config.arch,
-            live_console: config.iso.live_console.as_deref(),
-            extend_cmdline: config.iso.extend_live_cmdline.as_deref(),
-        },
+        menu: menu_options(config),
         overlay_rootfs: config.iso.overlay_rootfs.as_deref(),
         workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
     };

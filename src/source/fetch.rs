@@ -289,11 +289,12 @@ impl Place<'_> {
     /// Copies a file of this machine; a file system that can share the data does.
     fn copy(self, path: &Path, client: &Client) -> Result<FetchedIso, Error> {
         let read_error = |source| self.read_error(path, source);
-        let mut source = File::open(path).map_err(read_error)?;
-        let metadata = source.metadata().map_err(read_error)?;
-        if !metadata.is_file() {
+        // Before it is opened: to open a named pipe is to wait for who writes to it.
+        if !path.metadata().map_err(read_error)?.is_file() {
             return Err(Error::NotAFile(path.to_owned()));
         }
+        let mut source = File::open(path).map_err(read_error)?;
+        let metadata = source.metadata().map_err(read_error)?;
         let published = self.local_checksum(path)?;
         let key = local_key(path, &metadata);
         if let Some(stamp) = self.earlier(&key)

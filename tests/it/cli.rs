@@ -135,6 +135,10 @@ fn a_dry_run_refuses_what_the_run_would_refuse_at_once() {
             set("iso.override_name", "../x"),
             "--set: iso.override_name: the name of the ISO, \"../x\", begins with a dot",
         ),
+        (
+            set("iso.extend-live-cmdline", "a \"b"),
+            "the menu of the ISO cannot be made: iso.extend-live-cmdline has a \" without",
+        ),
         (set("loaders_dir", "/missing"), "--set: cannot read the loaders_dir /missing: No such file"),
         (set("loaders_dir", dir), &format!("--set: the loaders_dir {dir} has none of the boot loaders")),
         (set("state_dir", "~/x"), "--set state_dir=~/x: `~` is not expanded here; write the full path"),

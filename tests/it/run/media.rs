@@ -196,6 +196,10 @@ fn isos_of_others_are_used_or_refused_by_name() {
         assert!(outcome.error().contains(words), "{words}: {outcome:#?}");
         assert!(!site.iso("kairos.iso.custom.iso").exists());
     }
+    std::fs::remove_file(&given).unwrap();
+    assert!(Command::new("mkfifo").arg(&given).status().unwrap().success());
+    assert!(site.make(&[&setting], None).error().ends_with("given.iso is not a file"), "and nobody waits for a writer");
+    std::fs::remove_file(&given).unwrap();
     // Of somebody else's kind: fine to be customised, not to be booted from the network.
     let plain = site.dir.path().join("plain");
     std::fs::create_dir(&plain).unwrap();
