@@ -14,6 +14,19 @@ pub(super) fn both32(value: u32) -> [u8; 8] {
     both
 }
 
+/// A little-endian number, or that half of one in both byte orders. As the other two, it panics where `bytes` is too short.
+pub(super) const fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+pub(super) const fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}
+
 /// A time, taken apart. All times in an image are UTC: a time zone would be the builder's, not the image's.
 struct Parts {
     year: u32,
@@ -62,7 +75,12 @@ mod tests {
     #[test]
     fn both_orders() {
         assert_eq!(both16(0x1234), [0x34, 0x12, 0x12, 0x34]);
-        assert_eq!(both32(0x1234_5678), [0x78, 0x56, 0x34, 0x12, 0x12, 0x34, 0x56, 0x78]);
+        let both = both32(0x1234_5678);
+        assert_eq!(both, [0x78, 0x56, 0x34, 0x12, 0x12, 0x34, 0x56, 0x78]);
+        assert_eq!(
+            (u16_at(&both, 1), u32_at(&both, 0), u64_at(&both, 0)),
+            (0x3456, 0x1234_5678, 0x7856_3412_1234_5678)
+        );
     }
 
     #[test]
