@@ -1,5 +1,6 @@
 //! The sha256 of an ISO, and the file beside it that `sha256sum -c` reads.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,23 +14,55 @@ use crate::limits::CHECKSUM_BYTES_MAX;
 use crate::storage::Storage;
 use crate::units::Digest;
 
-const BUFFER_BYTES: usize = 1 << 20;
+const BUFFER_BYTES: usize = 256 << 10;
 
 /// Hashes the first `size` bytes. `None` when cancelled.
 pub(super) fn hash(file: &File, size: u64, cancelled: &AtomicBool) -> io::Result<Option<Digest>> {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let mut hasher = Sha256::new();
-    let mut offset = 0;
-    while offset < size {
-        if cancelled.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let len = usize::try_from(size - offset).unwrap_or(BUFFER_BYTES).min(BUFFER_BYTES);
-        file.read_exact_at(&mut buffer[..len], offset)?;
-        hasher.update(&buffer[..len]);
-        offset += len as u64;
+    let mut hashing = Hashing::default();
+    hashing.go_on(file, size, cancelled)?;
+    Ok(hashing.digest(size))
+}
+
+/// The checksum of a file's beginning.
+#[derive(Clone, Default)]
+pub struct Hashing {
+    hasher: Sha256,
+    /// Bytes.
+    done: u64,
+}
+
+impl fmt::Debug for Hashing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hashing").field("done", &self.done).finish_non_exhaustive()
     }
-    Ok(Some(Digest(hasher.finalize().into())))
+}
+
+/// Two of one file are equal when they are equally far.
+impl PartialEq for Hashing {
+    fn eq(&self, other: &Self) -> bool {
+        self.done == other.done
+    }
+}
+
+impl Eq for Hashing {}
+
+impl Hashing {
+    /// Hashes on up to byte `end`, unless told to stop.
+    pub(super) fn go_on(&mut self, file: &File, end: u64, stop: &AtomicBool) -> io::Result<()> {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        while self.done < end && !stop.load(Ordering::Relaxed) {
+            let len = usize::try_from(end - self.done).unwrap_or(BUFFER_BYTES).min(BUFFER_BYTES);
+            file.read_exact_at(&mut buffer[..len], self.done)?;
+            self.hasher.update(&buffer[..len]);
+            self.done += len as u64;
+        }
+        Ok(())
+    }
+
+    /// Of a file of `size` bytes, once it is that far.
+    pub(super) fn digest(self, size: u64) -> Option<Digest> {
+        (self.done == size).then(|| Digest(self.hasher.finalize().into()))
+    }
 }
 
 /// Where the checksum of an ISO stands.

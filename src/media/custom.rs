@@ -2,13 +2,16 @@
 //!
 //! The medium's bytes are copied by the kernel (`copy_file_range`: shared, not copied, where the file system can), and what is new is
 //! put behind them ([`crate::iso::remaster`]). What takes time then is the checksum: it covers a gigabyte that was never read, and no
-//! part of the medium's own can be used again, because its first blocks change. So it is made apart ([`seal`]), when the ISO is there.
+//! part of the medium's own can be used again, because its first blocks change. So it is begun while the kernel copies and the disk
+//! writes, and ended ([`seal`]) when the ISO is there.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::thread;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -16,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use super::files::{self, FileError};
 use super::overlay::{self, Entry, Identity, Overlay, OverlayError};
 use super::stamp::{self, FORMAT, Fingerprint};
-use super::{Artifact, Medium, checksum, names};
+use super::{Artifact, Hashing, Medium, checksum, names};
 use crate::iso::remaster::{self, Addition, Kind, Plan};
 use crate::units::Digest;
 
@@ -41,6 +44,8 @@ pub struct Custom {
     pub iso: Artifact,
     /// `None` until [`seal`] has been called.
     pub sha256: Option<Digest>,
+    /// How far the checksum is already.
+    pub hashing: Option<Hashing>,
     /// For the operator, one sentence each.
     pub warnings: Vec<String>,
     /// True when an earlier run made it from the same inputs.
@@ -72,8 +77,8 @@ const CONFIG: &str = "config.yaml";
 const SECRET_MODE: u32 = 0o600;
 /// 1980-01-01, as everything in the ESP has it: equal input makes an equal ISO.
 const CONFIG_TIME: u32 = 315_532_800;
-/// Bytes copied between two looks at whether to stop.
-const COPY_STEP: u64 = 256 << 20;
+/// Bytes copied between two looks at whether to stop; then the disk is given what is there, and it is hashed.
+const COPY_STEP: u64 = 32 << 20;
 
 /// Everything that a custom ISO depends on; digests in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,7 +142,7 @@ pub fn customise(medium: &Medium, wanted: &Wanted<'_>, cancelled: &AtomicBool) -
     }
     let job = Job { medium, iso: &iso, part: files::part(&iso), cancelled };
     let additions = Additions::new(wanted.config, overlay.as_ref())?;
-    let made = job.run(&additions).and_then(|size| job.publish(size, additions.warnings, inputs, identity, wanted));
+    let made = job.run(&additions).and_then(|made| job.publish(made, additions.warnings, inputs, identity, wanted));
     if made.is_err() {
         files::remove(&job.part).map(drop).unwrap_or_else(|error| log::warn!("cannot tidy up: {error}"));
     }
@@ -154,9 +159,10 @@ pub fn seal(custom: &mut Custom, wanted: &Wanted<'_>, cancelled: &AtomicBool) ->
         checksum::write(path, sha256)?;
         return Ok(sha256);
     }
-    let hashed = File::open(path).and_then(|file| checksum::hash(&file, custom.iso.size, cancelled));
-    let hashed = hashed.map_err(|source| FileError::Read { path: path.clone(), source })?;
-    let sha256 = hashed.ok_or(CustomError::Cancelled)?;
+    let (size, mut hashing) = (custom.iso.size, custom.hashing.take().unwrap_or_default());
+    let hashed = File::open(path).and_then(|file| hashing.go_on(&file, size, cancelled));
+    hashed.map_err(|source| FileError::Read { path: path.clone(), source })?;
+    let sha256 = hashing.digest(size).ok_or(CustomError::Cancelled)?;
     checksum::write(path, sha256)?;
     if let Some(mut stamp) = stamp::load::<Stamp>(wanted.stamp) {
         stamp.sha256 = Some(sha256.to_string());
@@ -226,6 +232,7 @@ impl Stamp {
         (same && Fingerprint::of(&found) == self.print).then(|| Custom {
             iso: Artifact { path: path.to_owned(), size: found.len() },
             sha256: self.sha256.as_ref().and_then(|digest| digest.parse().ok()),
+            hashing: None,
             warnings: self.warnings.clone(),
             reused: true,
         })
@@ -288,9 +295,14 @@ struct Job<'a> {
     cancelled: &'a AtomicBool,
 }
 
+/// A custom ISO under its temporary name.
+struct Made {
+    size: u64,
+    hashing: Hashing,
+}
+
 impl Job<'_> {
-    /// Returns the size.
-    fn run(&self, additions: &Additions<'_>) -> Result<u64, CustomError> {
+    fn run(&self, additions: &Additions<'_>) -> Result<Made, CustomError> {
         let pristine = &self.medium.iso;
         let unreadable = |source| FileError::Read { path: pristine.path.clone(), source };
         let source = File::open(&pristine.path).map_err(unreadable)?;
@@ -299,38 +311,63 @@ impl Job<'_> {
         let plan = Plan::new(&source, size, &additions.list).map_err(failed)?;
         files::remove(&self.part)?;
         let target = files::create_new(&self.part, SECRET_MODE)?;
-        self.copy(&source, &target, plan.keep())?;
         let mut open = |index: usize| additions.open(index, self.cancelled);
-        let summary = plan.write(&source, &target, &mut open).map_err(|error| match error {
-            _ if self.cancelled.load(Ordering::Relaxed) => CustomError::Cancelled,
-            error => failed(error),
-        })?;
-        target.sync_all().map_err(|source| FileError::Write { path: self.part.clone(), source })?;
-        Ok(summary.size)
+        let is_there = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let (tell, told) = channel();
+            let hashing = scope.spawn(|| follow(&target, told, &is_there));
+            let written = self.copy(&source, &target, &plan, &tell).and_then(|()| {
+                let summary = plan.write(&source, &target, &mut open).map_err(|error| match error {
+                    _ if self.cancelled.load(Ordering::Relaxed) => CustomError::Cancelled,
+                    error => failed(error),
+                })?;
+                let _ = tell.send(summary.size);
+                target.sync_all().map_err(|source| self.unwritable(source))?;
+                Ok(summary.size)
+            });
+            is_there.store(true, Ordering::Relaxed);
+            drop(tell);
+            let hashing = hashing.join().unwrap_or_default();
+            written.map(|size| Made { size, hashing })
+        })
     }
 
-    /// Copies the first bytes, by the kernel: `io::copy` between files is `copy_file_range`.
-    fn copy(&self, source: &File, mut target: &File, length: u64) -> Result<(), CustomError> {
-        let mut left = length;
-        while left > 0 {
-            if self.cancelled.load(Ordering::Relaxed) {
-                return Err(CustomError::Cancelled);
+    /// Copies what stays, by the kernel (`io::copy` between files is `copy_file_range`), and changes it at once: it is `told` how much
+    /// of the target is as it will be.
+    fn copy(&self, source: &File, mut target: &File, plan: &Plan, tell: &Sender<u64>) -> Result<(), CustomError> {
+        thread::scope(|scope| {
+            let (wake, woken) = sync_channel(1);
+            // What the disk has got by the end of the copy need not be waited for then: 0.3 s for 1 GB.
+            scope.spawn(move || woken.into_iter().for_each(|()| drop(target.sync_data())));
+            let mut done = 0;
+            while done < plan.keep() {
+                if self.cancelled.load(Ordering::Relaxed) {
+                    return Err(CustomError::Cancelled);
+                }
+                let step = io::copy(&mut source.take((plan.keep() - done).min(COPY_STEP)), &mut target);
+                let step = step.map_err(|source| self.unwritable(source))?;
+                if step == 0 {
+                    let source = io::ErrorKind::UnexpectedEof.into();
+                    return Err(FileError::Read { path: self.medium.iso.path.clone(), source }.into());
+                }
+                plan.patch(target, done..done + step).map_err(|source| self.unwritable(source))?;
+                done += step;
+                let _ = tell.send(done);
+                // While the last one is at work there is no hurry.
+                let _ = wake.try_send(());
             }
-            let step = io::copy(&mut source.take(left.min(COPY_STEP)), &mut target);
-            let step = step.map_err(|source| FileError::Write { path: self.part.clone(), source })?;
-            if step == 0 {
-                let source = io::ErrorKind::UnexpectedEof.into();
-                return Err(FileError::Read { path: self.medium.iso.path.clone(), source }.into());
-            }
-            left -= step;
-        }
-        Ok(())
+            Ok(())
+        })
+    }
+
+    fn unwritable(&self, source: io::Error) -> CustomError {
+        FileError::Write { path: self.part.clone(), source }.into()
     }
 
     /// Gives the ISO its name; the stamp last, so that a run killed in between leaves nothing that is believed.
     fn publish(
         &self,
-        size: u64,
+        made: Made,
         warnings: Vec<String>,
         inputs: Inputs,
         overlay: Option<Identity>,
@@ -344,9 +381,20 @@ impl Job<'_> {
         let iso = self.iso.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let stamp = Stamp { inputs, overlay, iso, print, sha256: None, warnings };
         stamp::save(wanted.stamp, &stamp)?;
-        let iso = Artifact { path: self.iso.to_owned(), size };
-        Ok(Custom { iso, sha256: None, warnings: stamp.warnings, reused: false })
+        let iso = Artifact { path: self.iso.to_owned(), size: made.size };
+        Ok(Custom { iso, sha256: None, hashing: Some(made.hashing), warnings: stamp.warnings, reused: false })
     }
+}
+
+/// Hashes a file up to where it is told to, for as long as the rest of it takes. Whatever it cannot read, [`seal`] reports.
+fn follow(file: &File, told: Receiver<u64>, is_there: &AtomicBool) -> Hashing {
+    let mut hashing = Hashing::default();
+    for end in told {
+        if hashing.go_on(file, end, is_there).is_err() {
+            break;
+        }
+    }
+    hashing
 }
 
 impl Additions<'_> {

@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 pub use self::build::build;
+pub use self::checksum::Hashing;
 pub use self::custom::{Custom, CustomError, Wanted, customise, seal};
 use self::efi::{EfiError, EspError};
 pub use self::facts::ImageFacts;

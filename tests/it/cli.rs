@@ -113,7 +113,7 @@ fn a_dry_run_refuses_what_the_run_would_refuse_at_once() {
     let state = format!("state_dir={}", scratch.0.join("state").display());
     let dir = scratch.0.to_str().unwrap();
     let set = |key: &str, value: &str| format!("{key}={value}");
-    let release = "--set repository=a/b --set release_version=1 --set artifact_version=1 --set flavor=x";
+    let release = "--set repository=nonsense --set release_version=1 --set artifact_version=1 --set flavor=x";
     for (set, message) in [
         (set("container_image", "dir:/tmp"), "--set: container_image: \"dir:/tmp\": only images of registries"),
         (set("container_image", "http://me:hunter2@h/x"), "--set: container_image: \"http://***@h/x\": only images of"),
@@ -127,6 +127,14 @@ fn a_dry_run_refuses_what_the_run_would_refuse_at_once() {
         (set("netboot.cmdline", &"x".repeat(2048)), "--set: netboot.cmdline makes a command line of "),
         (set("ca_file", "/missing.pem"), "cannot read the certificates of ca_file /missing.pem: No such file"),
         (set("ca_file", &garbage), &format!("{garbage} holds no PEM certificate")),
+        (
+            set("iso.overlay_iso", "/missing"),
+            "--set: iso.overlay_iso /missing is not a directory that can be read: No such",
+        ),
+        (
+            set("iso.override_name", "../x"),
+            "--set: iso.override_name: the name of the ISO, \"../x\", begins with a dot",
+        ),
         (set("loaders_dir", "/missing"), "--set: cannot read the loaders_dir /missing: No such file"),
         (set("loaders_dir", dir), &format!("--set: the loaders_dir {dir} has none of the boot loaders")),
         (set("state_dir", "~/x"), "--set state_dir=~/x: `~` is not expanded here; write the full path"),
@@ -142,7 +150,8 @@ fn a_dry_run_refuses_what_the_run_would_refuse_at_once() {
         let words: Vec<&str> = release.split(' ').chain(dry_run.iter().copied()).collect();
         let (code, _, err) = run(&words);
         assert_eq!(code, Some(2), "{err}");
-        assert!(err.starts_with("auroraboot: releases cannot be fetched yet; name a container image"), "{err}");
+        let wanted = "auroraboot: repository: \"nonsense\" is not OWNER/NAME, such as kairos-io/kairos";
+        assert!(err.starts_with(wanted), "{err}");
     }
     assert!(!scratch.0.join("state").exists(), "nothing was begun");
 }

@@ -36,13 +36,19 @@ fn addition(path: &str, kind: Kind) -> Addition {
     Addition { path: path.into(), kind, mode: 0o600, mtime: 1_700_000_000 }
 }
 
-/// Patches in memory, as the product does on disk.
+/// Patches in memory, as the product does on disk: what is copied is changed piece by piece, and as it will be from then on.
 fn patch(source: &[u8], files: &Files) -> Vec<u8> {
     let source = Memory::new(source.to_vec());
     let plan = Plan::new(&source, source.len(), &additions(files)).unwrap();
     let target = Memory::new(source.bytes()[..usize::try_from(plan.keep()).unwrap()].to_vec());
+    const PIECE: usize = 5000;
+    for start in (0..plan.keep()).step_by(PIECE) {
+        plan.patch(&target, start..plan.keep().min(start + PIECE as u64)).unwrap();
+    }
+    let kept = target.bytes();
     let written = plan.write(&source, &target, &mut |index| Ok(Box::new(Cursor::new(files[index].1.clone())))).unwrap();
     assert_eq!((written.size, plan.size()), (target.len(), target.len()));
+    assert!(target.bytes().starts_with(&kept), "what was hashed meanwhile has changed");
     target.bytes()
 }
 

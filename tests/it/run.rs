@@ -2,22 +2,29 @@
 
 mod faults;
 mod hosts;
+mod media;
 mod pulls;
 mod serving;
 mod stops;
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Instant;
 
+use auroraboot::iso::read::Image as Image9660;
 use auroraboot::units::Arch;
 
 use crate::boot::{Lan, PATIENCE, ip, within};
 use crate::registry::fake::{FakeRegistry, Reply, Request};
 use crate::registry::real::{Blob, Image, TAR_GZIP, TempDir};
 use crate::rootfs::layers::{TestEntry, directory, file, gzip, symlink, tar};
+
+/// No servers: the program ends when the ISOs are made.
+const MEDIA_ONLY: &[&str] = &["disable_netboot=true", "disable_http_server=true"];
 
 /// A host with one network card, a registry on its loopback, and machines on the other end of the cable.
 pub struct Site {
@@ -72,7 +79,34 @@ impl Site {
 
     /// Pulls and builds, without serving.
     fn build(&self, image: &str) -> Outcome {
-        self.start(self.command(image, &["disable_netboot=true"])).outcome()
+        self.start(self.command(image, MEDIA_ONLY)).outcome()
+    }
+
+    /// A file of the media.
+    fn iso(&self, name: &str) -> PathBuf {
+        self.state().join("iso").join(name)
+    }
+
+    /// What is in the ISO under a path.
+    fn in_iso(&self, iso: &str, path: &str) -> Vec<u8> {
+        let file = File::open(self.iso(iso)).unwrap();
+        let image = Image9660::open(&file, file.metadata().unwrap().len()).unwrap();
+        let entry = image.find(path).unwrap().unwrap_or_else(|| panic!("{iso} has no {path}"));
+        let mut bytes = Vec::new();
+        for extent in entry.extents {
+            let at = bytes.len();
+            bytes.resize(at + usize::try_from(extent.length).unwrap(), 0);
+            file.read_exact_at(&mut bytes[at..], extent.offset).unwrap();
+        }
+        bytes
+    }
+
+    /// Whether `sha256sum -c` accepts every checksum beside the ISOs.
+    fn verify_checksums(&self) {
+        let checked =
+            Command::new("sh").args(["-c", "sha256sum --check --strict *.sha256"]).current_dir(self.iso("")).output();
+        let checked = checked.unwrap();
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
     }
 
     /// Starts, and waits until machines are served.

@@ -24,6 +24,7 @@ mod place;
 
 use std::collections::HashSet;
 use std::io::{self, Read};
+use std::ops::Range;
 
 use super::read::{self, Image, Names, Tree};
 use super::{BLOCK, gpt};
@@ -206,6 +207,22 @@ impl Plan {
     /// Bytes of the new image.
     pub const fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Changes what `range` of the target, which holds what the source has there, will have of its own. [`Plan::write`] does it for all;
+    /// who wants to use the target's beginning while the rest is still copied calls this before.
+    ///
+    /// # Errors
+    /// What the target reports.
+    pub fn patch<T: Storage + ?Sized>(&self, target: &T, range: Range<u64>) -> io::Result<()> {
+        for (offset, bytes) in &self.patches.0 {
+            let (from, to) = (range.start.max(*offset), range.end.min(*offset + bytes.len() as u64));
+            if from < to {
+                let part = (from - offset) as usize..(to - offset) as usize;
+                target.write_all_at(&bytes[part], from)?;
+            }
+        }
+        Ok(())
     }
 
     /// Completes `target`, which holds the first [`Plan::keep`] bytes of the source. `open` is asked for the content of the additions

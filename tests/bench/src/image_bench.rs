@@ -1,7 +1,7 @@
-//! Builds a boot set from an OCI image layout and prints what it took.
+//! Builds an ISO from an OCI image layout and prints what it took.
 //!
-//! `image LAYOUT OUT [WORKERS]`: the first manifest of the layout's index (as `skopeo copy … oci:LAYOUT:tag` writes it) becomes OUT/kernel,
-//! OUT/initrd and OUT/rootfs.squashfs. One line: wall and CPU seconds, peak RSS.
+//! `image LAYOUT OUT [WORKERS]`: the first manifest of the layout's index (as `skopeo copy … oci:LAYOUT:tag` writes it) becomes
+//! OUT/bench.iso. One line: wall and CPU seconds, peak RSS.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -12,8 +12,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use crate::cost::{own_cpu_seconds, own_peak_rss_mib};
+use auroraboot::media::menu::MenuOptions;
 use auroraboot::media::{self, LayerSource, Options, Watch};
-use auroraboot::units::{ByteSize, Digest};
+use auroraboot::units::{Arch, ByteSize, Digest};
 use serde_json::Value;
 
 struct Layout {
@@ -54,23 +55,31 @@ pub fn main(arguments: Vec<String>) -> Result<(), Box<dyn Error>> {
     let cores = std::thread::available_parallelism()?;
     let workers = args.next().map_or(Ok(cores), |n| n.parse::<NonZeroUsize>())?;
     let layout = Layout::open(Path::new(&layout))?;
-    let options = Options { directory: Path::new(&out), product: "bench", workers };
+    let (directory, name) = (Path::new(&out), "bench".parse()?);
+    let options = Options {
+        directory,
+        name: &name,
+        checksum_file: false,
+        stamp: &directory.join("stamp.json"),
+        product: "bench",
+        menu: MenuOptions { arch: Arch::Amd64, live_console: None, extend_cmdline: None },
+        overlay_rootfs: None,
+        workers,
+    };
     let mut bytes = 0;
     let start = Instant::now();
     let cancelled = AtomicBool::new(false);
-    let set =
+    let medium =
         media::build(&layout, &options, &mut Watch { cancelled: &cancelled, progress: &mut |p| bytes = p.bytes })?;
     let wall = start.elapsed().as_secs_f64();
     println!(
-        "wall {wall:.2} s, cpu {:.2} s, peak rss {} MB: {} of {} layers -> {} squashfs, {} kernel, {} initrd{}",
+        "wall {wall:.2} s, cpu {:.2} s, peak rss {} MB: {} of {} layers -> {}{}",
         own_cpu_seconds(),
         own_peak_rss_mib(),
         ByteSize(bytes),
         layout.layers.len(),
-        ByteSize(set.squashfs.size),
-        ByteSize(set.kernel.size),
-        ByteSize(set.initrd.size),
-        if set.reused { " (reused)" } else { "" },
+        ByteSize(medium.iso.size),
+        if medium.reused { " (reused)" } else { "" },
     );
     Ok(())
 }

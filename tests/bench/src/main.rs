@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)]
 
 mod cost;
+mod customise;
 mod dhcp_flood;
 mod http_load;
 mod http_serve;
@@ -22,7 +23,8 @@ usage: auroraboot-bench TOOL ARGUMENT…
   tftp-serve     a folder, served by the product's TFTP loop
   dhcp-flood     machines that send DISCOVERs at a rate
   squashfs       a directory tree, packed by the product's writer
-  image          a boot set out of an OCI layout
+  image          an ISO out of an OCI layout
+  customise      a cloud config put into an ISO, and its checksum
 The head of each tool's source says what it takes.";
 
 fn main() {
@@ -40,6 +42,7 @@ fn main() {
         "dhcp-flood" => return dhcp_flood::main(&arguments),
         "squashfs" => squashfs_bench::main(&arguments),
         "image" => image_bench::main(arguments),
+        "customise" => customise::main(&arguments),
         _ => Err(USAGE.into()),
     };
     if let Err(error) = outcome {

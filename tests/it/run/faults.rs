@@ -1,24 +1,23 @@
-//! Images and disks that are not as they should be: one clear line, and the good boot set stays.
+//! Images and disks that are not as they should be: one clear line, and the good ISO stays.
 
 use super::*;
 use crate::registry::real::noise;
 use crate::rootfs::layers::{block, entry, gzip};
 
-/// The names of what is in the boot set's directory, and when each was written.
-fn boot_set(site: &Site) -> Vec<(String, std::time::SystemTime)> {
-    let mut files: Vec<_> = std::fs::read_dir(site.state().join("netboot"))
+/// The names of the media, and when each was written.
+fn media(site: &Site) -> Vec<(String, std::time::SystemTime)> {
+    let mut files: Vec<_> = std::fs::read_dir(site.iso(""))
         .unwrap()
         .map(Result::unwrap)
-        .filter(|entry| entry.file_name() != "lock")
         .map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().modified().unwrap()))
         .collect();
     files.sort();
     files
 }
 
-/// Runs with `registry` and expects one line that contains all of `words`; the good boot set is still the one in use.
+/// Runs with `registry` and expects one line that contains all of `words`; the good ISO is still the one in use.
 fn refused(site: &Site, good: &str, name: &str, words: &[&str]) {
-    let before = boot_set(site);
+    let before = media(site);
     let outcome = site.build(name);
     let error = outcome.error();
     for word in words {
@@ -26,7 +25,7 @@ fn refused(site: &Site, good: &str, name: &str, words: &[&str]) {
     }
     assert!(!outcome.said("panicked"), "{outcome:#?}");
     assert!(site.build(good).reused(), "after {error}");
-    assert_eq!(boot_set(site), before, "after {error}");
+    assert_eq!(media(site), before, "after {error}");
 }
 
 #[test]
@@ -80,7 +79,7 @@ fn of_two_kernels_the_one_that_the_image_boots_is_taken() {
     let image = image(&entries);
     let registry = site.good_registry(&image);
     site.build(&registry.name()).succeeded();
-    assert_eq!(std::fs::read_to_string(site.state().join("netboot/kernel")).unwrap(), kernel());
+    assert_eq!(site.in_iso("kairos.iso", "/boot/kernel"), kernel().as_bytes());
 }
 
 #[test]
@@ -117,7 +116,7 @@ fn a_full_disk_is_named_and_the_next_run_succeeds() {
         let error = outcome.error();
         let names_it = error.contains("full") || error.contains("No space left on device");
         assert!(names_it && error.contains(site.state().to_str().unwrap()), "{error}");
-        assert!(!site.state().join("netboot/boot-set.json").exists());
+        assert!(!site.iso("kairos.iso").exists());
         disk.enlarge(64);
         let again = site.build(&registry.name());
         assert!(!again.reused());

@@ -27,9 +27,12 @@ fn a_taken_port_is_told_with_its_holder_before_any_download() {
     let _taken = within(&site.lan.server, || TcpListener::bind("0.0.0.0:8090").unwrap());
     let error = refused_at_once(&site, &[]);
     assert!(error.contains(":8090") && error.contains(&holder), "{error}");
+    let _media = within(&site.lan.server, || TcpListener::bind("0.0.0.0:8080").unwrap());
+    let error = refused_at_once(&site, &["disable_netboot=true"]);
+    assert!(error.contains(":8080") && error.contains(&holder) && error.contains("listen_addr"), "{error}");
     let image = image(&bootable());
     let registry = site.good_registry(&image);
-    site.serve(&registry.name(), &["netboot_http_port=8091"]);
+    site.serve(&registry.name(), &["netboot_http_port=8091", "listen_addr=:8081"]);
 }
 
 #[test]
@@ -61,8 +64,8 @@ fn an_ordinary_user_builds_but_does_not_serve() {
     let refused = as_nobody(&[]);
     assert!(refused.error().contains("needs CAP_NET_RAW: run with sudo"), "{refused:#?}");
     assert!(registry.requests().is_empty());
-    as_nobody(&["disable_netboot=true"]).succeeded();
-    assert!(as_nobody(&["disable_netboot=true"]).reused());
+    as_nobody(MEDIA_ONLY).succeeded();
+    assert!(as_nobody(MEDIA_ONLY).reused());
 }
 
 #[test]
@@ -109,8 +112,9 @@ fn a_second_run_leaves_the_first_alone() {
         entries.sort();
         entries
     };
-    assert_eq!(files(&site.state()), ["blobs", "lock", "netboot", "secret"]);
-    assert_eq!(files(&site.state().join("netboot")), ["boot-set.json", "initrd", "kernel", "rootfs.squashfs"]);
+    assert_eq!(files(&site.state()), ["blobs", "iso", "lock", "secret", "stamps", "web"]);
+    assert_eq!(files(&site.iso("")), ["kairos.iso", "kairos.iso.sha256"]);
+    assert!(files(&site.state().join("web")).is_empty(), "the socket goes with the server");
 }
 
 #[test]

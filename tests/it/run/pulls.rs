@@ -15,14 +15,13 @@ fn an_image_is_pulled_and_built_once_and_then_needs_no_registry() {
         registry
     });
     let built = site.build(&registry.name("it/img:1"));
-    let netboot = site.state().join("netboot");
-    for (name, line) in ["kernel", "initrd", "rootfs.squashfs"].iter().zip(built.succeeded().out.lines()) {
-        assert!(line.ends_with(netboot.join(name).to_str().unwrap()), "{built:#?}");
-    }
-    assert_eq!(std::fs::read_to_string(netboot.join("kernel")).unwrap(), kernel());
+    let printed = built.succeeded().out.trim_end();
+    assert!(printed.ends_with(site.iso("kairos.iso").to_str().unwrap()) && printed.lines().count() == 1, "{built:#?}");
+    assert_eq!(site.in_iso("kairos.iso", "/boot/kernel"), kernel().as_bytes());
+    site.verify_checksums();
     assert!(!built.reused() && built.log.iter().all(|line| has_stamp(line)), "{built:#?}");
     assert!(site.build(&registry.name("it/img:1")).reused());
-    assert!(!site.build(&registry.name("it/img:2")).reused(), "another image is another boot set");
+    assert!(!site.build(&registry.name("it/img:2")).reused(), "another image is another ISO");
 
     registry.stop();
     let by_digest = registry.name(&format!("it/img@{}", second.top().digest()));
@@ -38,11 +37,11 @@ fn what_is_cached_is_built_again_without_a_download() {
     let registry = site.good_registry(&image);
     site.build(&registry.name()).succeeded();
     let requests = registry.requests().len();
-    std::fs::write(site.state().join("netboot/kernel"), "somebody touched it").unwrap();
+    std::fs::write(site.iso("kairos.iso"), "somebody touched it").unwrap();
     let again = site.build(&pinned(&registry, &image));
     assert!(!again.reused());
     assert_eq!(registry.requests().len(), requests, "{again:#?}");
-    assert_eq!(std::fs::read_to_string(site.state().join("netboot/kernel")).unwrap(), kernel());
+    assert_eq!(site.in_iso("kairos.iso", "/boot/kernel"), kernel().as_bytes());
 }
 
 #[test]
@@ -71,7 +70,7 @@ fn without_its_registry_a_tag_is_what_it_was_in_an_earlier_run() {
     run.wait_for("Stopped");
     drop(run);
 
-    std::fs::remove_file(site.state().join("netboot/boot-set.json")).unwrap();
+    std::fs::remove_file(site.state().join("stamps/iso.json")).unwrap();
     assert!(!site.build(&name).succeeded().reused(), "made again of the cached layers");
     std::fs::remove_dir_all(site.state().join("blobs/tags")).unwrap();
     assert!(site.build(&name).error().contains("refuses the connection"), "nothing is remembered");

@@ -7,6 +7,7 @@ use auroraboot::dhcp::packet::Packet;
 use auroraboot::netboot::names::Names;
 use std::io::{Write, pipe};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 const SECRET_WORDS: &str = "do-not-repeat-this";
@@ -75,7 +76,15 @@ fn the_log_has_the_seeds_form_and_neither_tokens_nor_the_cloud_config() {
     }
     let grep =
         Command::new("grep").args(["--recursive", "--files-with-matches", SECRET_WORDS]).arg(site.state()).output();
-    assert_eq!(String::from_utf8(grep.unwrap().stdout).unwrap(), "");
+    // Both hold it by design, and are for the owner's eyes only.
+    let found = String::from_utf8(grep.unwrap().stdout).unwrap();
+    let mut found: Vec<&str> = found.lines().collect();
+    found.sort_unstable();
+    let (config, custom) = (site.iso("config.yaml"), site.iso("kairos.iso.custom.iso"));
+    assert_eq!(found, [config.to_str().unwrap(), custom.to_str().unwrap()]);
+    for path in [config, custom] {
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// How long the end may take after the signal; a busy machine is slow.
 const PROMPTLY: Duration = Duration::from_secs(5);
 
-const STOPPED: &str = "stopped before the image was ready; the next start goes on from here";
+const STOPPED: &str = "stopped before everything was ready; the next start goes on from here";
 
 fn large_image() -> Image {
     image(&bootable_with(file("usr/noise", noise(12 << 20, 1))))
@@ -42,7 +42,7 @@ fn a_registry_that_never_answers_does_not_hold_the_end_up() {
                 }
             })
         });
-        let run = site.start(site.command(&registry.name(), &["disable_netboot=true"]));
+        let run = site.start(site.command(&registry.name(), MEDIA_ONLY));
         asks.recv_timeout(PATIENCE).unwrap();
         let told = Instant::now();
         run.signal("TERM");
@@ -59,14 +59,14 @@ fn a_registry_that_swallows_everything_does_not_hold_the_end_up() {
     let site = Site::new("hole");
     let neighbour = ["neigh", "add", "10.77.0.77", "lladdr", "02:00:00:00:00:77", "dev", "eth0", "nud", "permanent"];
     ip(&[&["-n", &site.lan.server][..], &neighbour].concat());
-    let mut run = site.start(site.command("10.77.0.77:5000/it/img", &["disable_netboot=true"]));
+    let mut run = site.start(site.command("10.77.0.77:5000/it/img", MEDIA_ONLY));
     run.wait_for("Pull: Asking for");
     let told = Instant::now();
     run.signal("TERM");
     run.outcome();
     assert!(told.elapsed() < limits::STOP_PATIENCE + PROMPTLY, "{:?}", told.elapsed());
 
-    let mut run = site.start(site.command("10.77.0.77:5000/it/img", &["disable_netboot=true"]));
+    let mut run = site.start(site.command("10.77.0.77:5000/it/img", MEDIA_ONLY));
     run.wait_for("Pull: Asking for");
     let told = Instant::now();
     run.signal("INT");
@@ -88,7 +88,7 @@ fn whenever_it_is_ended_the_next_run_starts_clean() {
     for moment in 0..MOMENTS {
         let signal = ["TERM", "KILL", "INT"][moment as usize % 3];
         std::fs::remove_dir_all(site.state()).unwrap();
-        let run = site.start(site.command(&registry.name(), &["disable_netboot=true"]));
+        let run = site.start(site.command(&registry.name(), MEDIA_ONLY));
         std::thread::sleep(whole * moment / MOMENTS); // the moment is what is tested
         run.signal(signal);
         let told = Instant::now();
@@ -101,7 +101,8 @@ fn whenever_it_is_ended_the_next_run_starts_clean() {
         }
         site.build(&registry.name()).succeeded();
         assert!(site.leftovers().is_empty(), "{signal} at {moment}: {:?}", site.leftovers());
-        assert_eq!(std::fs::read_to_string(site.state().join("netboot/kernel")).unwrap(), kernel());
+        assert_eq!(site.in_iso("kairos.iso", "/boot/kernel"), kernel().as_bytes());
+        site.verify_checksums();
     }
 }
 
