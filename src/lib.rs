@@ -13,7 +13,7 @@
 //!
 //! # Who may import whom
 //! ```text
-//! units limits loaders storage
+//! units civil limits loaders storage
 //!   ▲ dhcp tftp http squashfs iso fat rootfs config   cores and writers: no sockets, paths, clock or thread of their own*
 //!     ▲ netboot media                                 what is served to whom; image → ISO
 //!       ▲ sys source                                  the only unsafe; the only user of the network client
@@ -38,6 +38,7 @@
 //! | `download N`, squashfs workers | fetch layers and compress blocks, before the servers start |
 //! | `flash NAME` | one for each stick that is written, with one that reads the ISO for it |
 
+pub mod civil;
 pub mod config;
 pub mod daemon;
 pub mod dhcp;

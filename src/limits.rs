@@ -421,5 +421,3 @@ pub const FLASH_LOCK_PATIENCE: Duration = Duration::from_secs(5);
 pub const DEVICE_TEXT_CHARS_MAX: usize = 64;
 /// Volumes on top of volumes that are looked through for what is mounted on a disk.
 pub const HOLDERS_NESTED_MAX: usize = 8;
-/// A file of checksums beside an ISO is read so far.
-pub const CHECKSUM_FILE_BYTES_MAX: u64 = 64 << 10;

@@ -1,7 +1,8 @@
-//! Small values that every layer shares: MAC addresses, digests, architectures; and how an error is told.
+//! Small values that every layer shares: MAC addresses, digests, architectures; rates; and how an error is told.
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// An Ethernet (IEEE 802) address; prints as `52:54:00:12:34:56`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -174,6 +175,20 @@ impl fmt::Display for ByteSize {
     }
 }
 
+/// Bytes per second; unknown as long as no millisecond has passed.
+#[must_use]
+pub fn per_second(bytes: u64, time: Duration) -> Option<u64> {
+    let millis = u64::try_from(time.as_millis()).ok()?;
+    bytes.saturating_mul(1000).checked_div(millis)
+}
+
+/// `0:07`, `12:34`, `1:02:03`.
+#[must_use]
+pub fn clock(seconds: u64) -> String {
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+}
+
 /// An error and its causes as one line, `a: b: c`: no error of this program repeats what its source says.
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
@@ -184,6 +199,13 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_and_durations() {
+        assert_eq!([7, 754, 3723].map(clock), ["0:07", "12:34", "1:02:03"]);
+        assert_eq!(per_second(500, Duration::from_millis(250)), Some(2000));
+        assert_eq!(per_second(500, Duration::ZERO), None);
+    }
 
     #[test]
     fn mac_addresses_in_every_common_spelling() {

@@ -1,7 +1,6 @@
 //! Progress on stderr: one line redrawn on a terminal, a log line now and then elsewhere.
 
 use crate::daemon::log::redraw;
-use crate::limits;
 use crate::media;
 use crate::source::Transferred;
 use crate::source::progress::{Progress, Style};
@@ -12,78 +11,76 @@ use std::time::Instant;
 
 /// Shows a download under the name `what`; `Pull`, say.
 pub fn of_download(what: &'static str) -> impl FnMut(Instant, Transferred) + Send {
-    let columns = terminal::columns(&io::stderr());
-    let mut progress = Progress::new(columns.map_or(Style::Lines, |columns| Style::Terminal { columns }));
+    let style = on_stderr();
+    let mut progress = Progress::new(style);
     move |now, transferred| {
         let Some(text) = progress.update(now, transferred) else { return };
-        match columns {
-            Some(_) if !transferred.ended => redraw(&text),
+        match style {
+            Style::Terminal { .. } if !transferred.ended => redraw(&text),
             // The end stays: a log line, in the place of the line of progress.
             _ => log::info!("{what}: {text}"),
         }
     }
 }
 
+fn on_stderr() -> Style {
+    terminal::columns(&io::stderr()).map_or(Style::Lines, |columns| Style::Terminal { columns })
+}
+
 /// Told while a build goes on after its download.
 #[derive(Debug)]
 pub struct BuildProgress {
-    columns: Option<usize>,
+    style: Style,
     shown: Option<Instant>,
 }
 
 impl BuildProgress {
     #[must_use]
     pub fn on_stderr() -> Self {
-        Self::new(terminal::columns(&io::stderr()))
+        Self::new(on_stderr())
     }
 
-    const fn new(columns: Option<usize>) -> Self {
-        Self { columns, shown: None }
+    const fn new(style: Style) -> Self {
+        Self { style, shown: None }
     }
 
     pub fn update(&mut self, now: Instant, progress: media::Progress) {
-        match (self.text(now, progress), self.columns) {
-            (Some(text), Some(_)) => redraw(&text),
-            (Some(text), None) => log::info!("{text}"),
+        match (self.text(now, progress), self.style) {
+            (Some(text), Style::Terminal { .. }) => redraw(&text),
+            (Some(text), Style::Lines) => log::info!("{text}"),
             (None, _) => {}
         }
     }
 
     /// What to show now, if anything.
     fn text(&mut self, now: Instant, progress: media::Progress) -> Option<String> {
-        let every = if self.columns.is_some() { limits::PROGRESS_REDRAW } else { limits::PROGRESS_LOG };
         // The end of the download has just been told.
-        if now - *self.shown.get_or_insert(now) < every {
+        if now - *self.shown.get_or_insert(now) < self.style.interval() {
             return None;
         }
         self.shown = Some(now);
         let layer = (progress.layers_done + 1).min(progress.layers);
         let text = format!("Build: layer {layer} of {}, {} unpacked", progress.layers, ByteSize(progress.bytes));
-        Some(match self.columns {
-            // The last column stays free: some terminals wrap when it is written.
-            Some(columns) => {
-                format!("\r\x1b[K{}", text.chars().take(columns.saturating_sub(1)).collect::<String>())
-            }
-            None => text,
-        })
+        Some(self.style.dress(text))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits;
 
     #[test]
     fn a_long_build_is_told_now_and_then() {
         let progress = media::Progress { layers_done: 1, layers: 3, bytes: 2_000_000 };
         let start = Instant::now();
-        let mut log = BuildProgress::new(None);
+        let mut log = BuildProgress::new(Style::Lines);
         assert_eq!(log.text(start, progress), None);
         assert_eq!(log.text(start + limits::PROGRESS_LOG / 2, progress), None);
         let text = log.text(start + limits::PROGRESS_LOG, progress).unwrap();
         assert_eq!(text, format!("Build: layer 2 of 3, {} unpacked", ByteSize(2_000_000)));
         assert_eq!(log.text(start + limits::PROGRESS_LOG, progress), None);
-        let mut terminal = BuildProgress::new(Some(13));
+        let mut terminal = BuildProgress::new(Style::Terminal { columns: 13 });
         assert_eq!(terminal.text(start, progress), None);
         assert_eq!(terminal.text(start + limits::PROGRESS_REDRAW, progress).unwrap(), "\r\x1b[KBuild: layer");
     }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::text::clean_bytes;
-use crate::limits::CHECKSUM_FILE_BYTES_MAX;
+use crate::iso::BLOCK;
+use crate::limits::CHECKSUM_BYTES_MAX;
+use crate::source::checksum as sha256sum;
 use crate::units::{ByteSize, Digest};
 
 /// Why there is no ISO to write. Nothing was written.
@@ -110,10 +112,8 @@ pub fn newest(state_dir: &Path, is_trusted: &dyn Fn(u32) -> bool) -> Result<Choi
     newest.map(|(.., path)| Choice { path, why }).ok_or_else(none)
 }
 
-/// Sectors of ECMA-119, whatever the device has.
-const SECTOR: u64 = 2048;
 /// The volume descriptors begin there (ECMA-119 §6.2.1).
-const DESCRIPTORS: u64 = 16 * SECTOR;
+const DESCRIPTORS: u64 = 16 * BLOCK;
 /// The primary volume descriptor is the first of any image worth booting; more of others than this before it is none.
 const DESCRIPTORS_READ: u64 = 16;
 
@@ -145,10 +145,10 @@ pub fn open(path: &Path) -> Result<Image, ImageError> {
 }
 
 /// The primary volume descriptor (ECMA-119 §8.4).
-fn primary(file: &File) -> Option<[u8; SECTOR as usize]> {
-    let mut sector = [0; SECTOR as usize];
+fn primary(file: &File) -> Option<[u8; BLOCK as usize]> {
+    let mut sector = [0; BLOCK as usize];
     for index in 0..DESCRIPTORS_READ {
-        file.read_exact_at(&mut sector, DESCRIPTORS + index * SECTOR).ok()?;
+        file.read_exact_at(&mut sector, DESCRIPTORS + index * BLOCK).ok()?;
         if &sector[1..6] != b"CD001" {
             return None;
         }
@@ -160,7 +160,7 @@ fn primary(file: &File) -> Option<[u8; SECTOR as usize]> {
 }
 
 /// Volume Space Size (§8.4.8) times Logical Block Size (§8.4.12), of each the little-endian half.
-fn volume_bytes(descriptor: &[u8; SECTOR as usize]) -> u64 {
+fn volume_bytes(descriptor: &[u8; BLOCK as usize]) -> u64 {
     let blocks = u32::from_le_bytes([descriptor[80], descriptor[81], descriptor[82], descriptor[83]]);
     let block = u16::from_le_bytes([descriptor[128], descriptor[129]]);
     u64::from(blocks) * u64::from(block)
@@ -176,34 +176,11 @@ fn checksum(iso: &Path) -> Result<Option<Digest>, ImageError> {
         opened => opened.map_err(|source| ImageError::Read { path: path.clone(), source })?,
     };
     let mut bytes = Vec::new();
-    let read = file.take(CHECKSUM_FILE_BYTES_MAX).read_to_end(&mut bytes);
+    let read = file.take(CHECKSUM_BYTES_MAX).read_to_end(&mut bytes);
     read.map_err(|source| ImageError::Read { path: path.clone(), source })?;
     let name = iso.file_name().unwrap_or_default().to_string_lossy();
-    match parse_checksum(&String::from_utf8_lossy(&bytes), &name) {
-        Some(digest) => Ok(Some(digest)),
-        None => Err(ImageError::NoChecksum { path }),
-    }
-}
-
-/// The digest of `name` in what `sha256sum` or `sha256sum --tag` wrote, or the digest alone. A line that names the file wins over one that
-/// does not: files that were renamed after they were hashed keep the old name in it.
-fn parse_checksum(text: &str, name: &str) -> Option<Digest> {
-    let of_line = |line: &str| {
-        let mut words = line.split_whitespace();
-        words.find_map(|word| format!("sha256:{}", word.to_ascii_lowercase()).parse::<Digest>().ok())
-    };
-    let names_it = |line: &&str| {
-        line.ends_with(&format!(" {name}"))
-            || line.ends_with(&format!("*{name}"))
-            || line.contains(&format!("({name})"))
-    };
-    let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    let named = lines.iter().copied().filter(names_it).find_map(of_line);
-    let mut all = lines.iter().copied().filter_map(of_line);
-    named.or_else(|| match (all.next(), all.next()) {
-        (Some(only), None) => Some(only),
-        _ => None,
-    })
+    let digest = sha256sum::parse(&String::from_utf8_lossy(&bytes), &name);
+    digest.map(Some).ok_or(ImageError::NoChecksum { path })
 }
 
 #[cfg(test)]
@@ -319,27 +296,14 @@ mod tests {
     }
 
     #[test]
-    fn the_checksum_beside_it_in_every_common_shape() {
-        let (digest, other) = ("ab".repeat(32), "cd".repeat(32));
-        for text in [
-            format!("{digest}\n"),
-            format!("{digest}  a.iso\n"),
-            format!("{digest} *a.iso\r\n"),
-            format!("{}  build/a.iso\n", digest.to_uppercase()),
-            format!("SHA256 (a.iso) = {digest}\n"),
-            format!("{other}  b.iso\n{digest}  a.iso\n"),
-        ] {
-            assert_eq!(parse_checksum(&text, "a.iso").map(|digest| digest.hex()), Some(digest.clone()), "{text:?}");
-        }
-        for text in [String::new(), "abc  a.iso".to_owned(), format!("{other} b.iso\n{digest} c.iso\n")] {
-            assert_eq!(parse_checksum(&text, "a.iso"), None, "{text:?}");
-        }
+    fn the_checksum_beside_it_is_read() {
+        let digest = "ab".repeat(32);
         let state = Scratch::new("checksum");
         let iso = state.iso("a.iso", 1);
         let beside = state.0.join("iso/a.iso.sha256");
         fs::write(&beside, format!("{digest}  a.iso\n")).unwrap();
         assert_eq!(open(&iso).unwrap().expected.unwrap().hex(), digest);
-        fs::write(&beside, " ".repeat(usize::try_from(CHECKSUM_FILE_BYTES_MAX).unwrap()) + &digest).unwrap();
+        fs::write(&beside, " ".repeat(usize::try_from(CHECKSUM_BYTES_MAX).unwrap()) + &digest).unwrap();
         let error = open(&iso).unwrap_err().to_string();
         assert!(error.ends_with("a.iso.sha256 holds no sha256; correct it or remove it"), "{error}");
     }

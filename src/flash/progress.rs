@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::write::Phase;
 use crate::limits::{PROGRESS_LOG, PROGRESS_REDRAW};
-use crate::units::ByteSize;
+use crate::units::{ByteSize, clock, per_second};
 
 /// The rate is measured over this long, so that it follows a change without jumping about: sticks take bursts.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
@@ -167,18 +167,6 @@ impl Stick {
     }
 }
 
-fn per_second(bytes: u64, time: Duration) -> Option<u64> {
-    let millis = u64::try_from(time.as_millis()).ok()?;
-    bytes.saturating_mul(1000).checked_div(millis)
-}
-
-/// `0:07`, `12:34`, `1:02:03`.
-#[must_use]
-pub fn clock(seconds: u64) -> String {
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,6 +234,5 @@ mod tests {
         let stick = &board.sticks[0];
         assert_eq!(stick.rate(after(start, 1)), Some(100 * MB));
         assert_eq!(stick.rate(after(start, 100)), Some(MB));
-        assert_eq!(clock(3723), "1:02:03");
     }
 }

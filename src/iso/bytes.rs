@@ -1,5 +1,7 @@
 //! Numbers and times as ECMA-119 stores them.
 
+use crate::civil::Civil;
+
 /// Both byte orders, one after the other (§7.2.3).
 pub(super) fn both16(value: u16) -> [u8; 4] {
     let (little, big) = (value.to_le_bytes(), value.to_be_bytes());
@@ -14,43 +16,34 @@ pub(super) fn both32(value: u32) -> [u8; 8] {
     both
 }
 
-/// A time, taken apart. All times in an image are UTC: a time zone would be the builder's, not the image's.
-struct Parts {
-    year: u32,
-    month: u32,
-    day: u32,
-    hour: u32,
-    minute: u32,
-    second: u32,
+/// A little-endian number, or that half of one in both byte orders. As the other two, it panics where `bytes` is too short.
+pub(super) const fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
-/// From seconds since 1970. Civil days are counted from the first of March, so that the leap day ends a year.
-fn parts(seconds: u32) -> Parts {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let days = days + 719_468; // since 0000-03-01
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + u32::from(month <= 2);
-    Parts { year, month, day, hour: rest / 3600, minute: rest / 60 % 60, second: rest % 60 }
+pub(super) const fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
+
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}
+
+/// All times in an image are UTC: a time zone would be the builder's, not the image's.
+const UTC: u8 = 0;
 
 /// The 7 bytes of a directory record (§9.1.5) and of Rock Ridge's `TF`.
 pub(super) fn record_time(seconds: u32) -> [u8; 7] {
-    let parts = parts(seconds);
-    let years = parts.year - 1900; // up to 2106 in 32 bits of seconds
-    [years, parts.month, parts.day, parts.hour, parts.minute, parts.second, 0].map(|part| part.to_le_bytes()[0])
+    let Civil { year, month, day, hour, minute, second, .. } = Civil::at(seconds.into());
+    let years = year - 1900; // up to 2106 in 32 bits of seconds
+    [years.to_le_bytes()[0], month, day, hour, minute, second, UTC]
 }
 
 /// The 17 bytes of a volume descriptor (§8.4.26.1).
 pub(super) fn descriptor_time(seconds: u32) -> [u8; 17] {
-    let Parts { year, month, day, hour, minute, second } = parts(seconds);
+    let Civil { year, month, day, hour, minute, second, .. } = Civil::at(seconds.into());
     let text = format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}00");
-    let mut bytes = [0; 17];
+    let mut bytes = [UTC; 17];
     bytes[..16].copy_from_slice(text.as_bytes());
     bytes
 }
@@ -62,7 +55,12 @@ mod tests {
     #[test]
     fn both_orders() {
         assert_eq!(both16(0x1234), [0x34, 0x12, 0x12, 0x34]);
-        assert_eq!(both32(0x1234_5678), [0x78, 0x56, 0x34, 0x12, 0x12, 0x34, 0x56, 0x78]);
+        let both = both32(0x1234_5678);
+        assert_eq!(both, [0x78, 0x56, 0x34, 0x12, 0x12, 0x34, 0x56, 0x78]);
+        assert_eq!(
+            (u16_at(&both, 1), u32_at(&both, 0), u64_at(&both, 0)),
+            (0x3456, 0x1234_5678, 0x7856_3412_1234_5678)
+        );
     }
 
     #[test]

@@ -23,7 +23,8 @@ pub(super) struct Volume<'a> {
 /// UCS-2 level 3 (Joliet).
 const JOLIET_ESCAPE: &[u8] = b"%/E";
 
-const EL_TORITO: &[u8] = b"EL TORITO SPECIFICATION";
+/// What a boot record is known by.
+pub(super) const EL_TORITO: &[u8] = b"EL TORITO SPECIFICATION";
 
 impl Volume<'_> {
     pub(super) fn encode(&self) -> Vec<u8> {

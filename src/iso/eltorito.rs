@@ -1,5 +1,6 @@
 //! What makes an image boot as a CD: El Torito's catalog, and the tables inside GRUB's boot image.
 
+use super::read::{PLATFORM_BIOS, PLATFORM_EFI};
 use super::{BLOCK, DESCRIPTORS};
 
 /// How an image boots.
@@ -20,8 +21,6 @@ pub struct Bios<'a> {
 }
 
 const BOOTABLE: u8 = 0x88;
-const PLATFORM_X86: u8 = 0;
-const PLATFORM_EFI: u8 = 0xef;
 
 /// Sectors of 512 bytes that the BIOS loads: `cdboot.img`, which loads the rest itself.
 const BIOS_SECTORS: u16 = 4;
@@ -46,7 +45,7 @@ impl Efi {
 pub(super) fn catalog(bios: Option<u32>, efi: Option<Efi>) -> Vec<u8> {
     let bios_entry = bios.map(|location| boot_entry(location, BIOS_SECTORS));
     let efi_entry = efi.map(|efi| boot_entry(efi.location, efi.sectors()));
-    let platform = if bios.is_some() { PLATFORM_X86 } else { PLATFORM_EFI };
+    let platform = if bios.is_some() { PLATFORM_BIOS } else { PLATFORM_EFI };
     let mut out = validation_entry(platform);
     match (bios_entry, efi_entry) {
         (Some(bios), Some(efi)) => {
@@ -138,7 +137,7 @@ mod tests {
         let efi = Efi { location: 5000, size: 8 << 20 };
         let bytes = catalog(Some(100), Some(efi));
         assert_eq!(words(&bytes[..32]), 0, "the validation entry adds up to zero");
-        assert_eq!((bytes[0], bytes[1], bytes[30], bytes[31]), (1, PLATFORM_X86, 0x55, 0xaa));
+        assert_eq!((bytes[0], bytes[1], bytes[30], bytes[31]), (1, PLATFORM_BIOS, 0x55, 0xaa));
         assert_eq!((bytes[32], bytes[38], bytes[40]), (BOOTABLE, 4, 100));
         assert_eq!(bytes[64..68], [0x91, PLATFORM_EFI, 1, 0]);
         assert_eq!((bytes[96], &bytes[102..104], &bytes[104..108]), (BOOTABLE, &[0, 64][..], &[0x88, 0x13, 0, 0][..]));

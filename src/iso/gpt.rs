@@ -4,6 +4,7 @@ use std::io;
 
 use flate2::Crc;
 
+use super::bytes::{u16_at, u32_at, u64_at};
 use super::mbr::SECTOR;
 use crate::limits::GPT_ENTRIES_MAX;
 use crate::storage::Storage;
@@ -91,8 +92,8 @@ impl Partition {
 
     fn decode(bytes: &[u8]) -> Self {
         let mut name = [0; 36];
-        for (unit, pair) in name.iter_mut().zip(bytes[56..128].chunks_exact(2)) {
-            *unit = u16::from_le_bytes([pair[0], pair[1]]);
+        for (unit, at) in name.iter_mut().zip((56..).step_by(2)) {
+            *unit = u16_at(bytes, at);
         }
         Self {
             kind: guid(bytes, 0),
@@ -275,14 +276,6 @@ fn guid(bytes: &[u8], at: usize) -> Guid {
     let mut guid = Guid::default();
     guid.0.copy_from_slice(&bytes[at..at + 16]);
     guid
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The master boot record: boot code and four partition entries.
 
+use super::bytes::u32_at;
+
 /// Bytes of the record, and of one sector as partition tables count them.
 pub const SECTOR: u64 = 512;
 
@@ -118,8 +120,8 @@ impl Mbr {
                 first_chs: [bytes[1], bytes[2], bytes[3]],
                 kind: bytes[4],
                 last_chs: [bytes[5], bytes[6], bytes[7]],
-                first_lba: u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]),
-                sectors: u32::from_le_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]),
+                first_lba: u32_at(bytes, 8),
+                sectors: u32_at(bytes, 12),
             };
         }
         Ok(Some(mbr))

@@ -115,11 +115,11 @@ fn encode<'a>(units: impl Iterator<Item = &'a u16>, naming: Naming) -> Vec<u8> {
 /// The order of records in a directory (ECMA-119 §9.3): by name, then by extension, each as if filled up with spaces. Joliet names
 /// are ordered by their bytes, as xorriso has it.
 pub(super) fn order(a: &[u8], b: &[u8]) -> Ordering {
-    let plain = |identifier: &[u8]| {
+    fn plain(identifier: &[u8]) -> (&[u8], &[u8]) {
         let version = identifier.iter().rposition(|byte| *byte == b';').unwrap_or(identifier.len());
         let dot = identifier[..version].iter().rposition(|byte| *byte == b'.').unwrap_or(version);
-        (identifier[..dot].to_vec(), identifier[dot..version].to_vec())
-    };
+        (&identifier[..dot], &identifier[dot..version])
+    }
     plain(a).cmp(&plain(b)).then_with(|| a.cmp(b))
 }
 

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::files::{self, FileError};
 use super::names;
-use crate::limits::CHECKSUM_FILE_BYTES_MAX;
+use crate::limits::CHECKSUM_BYTES_MAX;
 use crate::storage::Storage;
 use crate::units::Digest;
 
@@ -75,7 +75,7 @@ pub(super) fn path(iso: &Path) -> PathBuf {
 pub(super) fn write(iso: &Path, digest: Digest) -> Result<(), FileError> {
     let path = path(iso);
     let line = line(iso, digest);
-    let is_small = std::fs::metadata(&path).is_ok_and(|found| found.len() <= CHECKSUM_FILE_BYTES_MAX);
+    let is_small = std::fs::metadata(&path).is_ok_and(|found| found.len() <= CHECKSUM_BYTES_MAX);
     if is_small && std::fs::read(&path).is_ok_and(|found| found == line.as_bytes()) {
         return Ok(());
     }

@@ -87,6 +87,7 @@ mod tests {
             format!("SHA256 ({NAME}) = {hex}\n"),
             format!("{hex}  renamed.iso\n"),
             format!("{}  other.iso\n{hex}  x/{NAME}\n{}  {NAME}.sig\n", "aa".repeat(32), "bb".repeat(32)),
+            format!("{}  b.iso\nSHA256 (x/{NAME}) = {hex}\r\n", "aa".repeat(32)),
             format!("# made by hand\n{hex}  {NAME}\n"),
         ] {
             assert_eq!(parse(&text, NAME), Some(digest), "{text:?}");
@@ -102,6 +103,7 @@ mod tests {
             format!("{}  {NAME}", &hex[1..]),
             format!("{hex}0  {NAME}"),
             format!("{hex}  a.iso\n{hex}  b.iso\n"),
+            format!("abc  {NAME}"),
             format!("SHA256 ({NAME}) = {}", "zz".repeat(32)),
         ] {
             assert_eq!(parse(&text, NAME), None, "{text:?}");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::pull::Transferred;
 use crate::limits;
-use crate::units::ByteSize;
+use crate::units::{ByteSize, clock, per_second};
 
 /// The rate is measured over this long, so that it follows a change without jumping about.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
@@ -21,6 +21,30 @@ pub enum Style {
     Terminal { columns: usize },
     /// A log: whole lines without a line end.
     Lines,
+}
+
+impl Style {
+    /// How long what was shown stays.
+    #[must_use]
+    pub const fn interval(self) -> Duration {
+        match self {
+            Self::Terminal { .. } => limits::PROGRESS_REDRAW,
+            Self::Lines => limits::PROGRESS_LOG,
+        }
+    }
+
+    /// A line of progress as it is written there.
+    #[must_use]
+    pub fn dress(self, text: String) -> String {
+        match self {
+            Self::Lines => text,
+            Self::Terminal { columns } => {
+                // The last column stays free: some terminals wrap when it is written.
+                let text: String = text.chars().take(columns.saturating_sub(1)).collect();
+                format!("\r\x1b[K{text}")
+            }
+        }
+    }
 }
 
 /// Turns [`Transferred`] into text.
@@ -50,15 +74,11 @@ impl Progress {
             self.over = true;
             return Some(self.summary(now - started, state));
         }
-        let every = match self.style {
-            Style::Terminal { .. } => limits::PROGRESS_REDRAW,
-            Style::Lines => limits::PROGRESS_LOG,
-        };
-        if self.shown.is_some_and(|shown| now - shown < every) {
+        if self.shown.is_some_and(|shown| now - shown < self.style.interval()) {
             return None;
         }
         self.shown = Some(now);
-        Some(self.dress(self.line(state)))
+        Some(self.style.dress(self.line(state)))
     }
 
     fn sample(&mut self, now: Instant, fetched: u64) {
@@ -104,28 +124,6 @@ impl Progress {
         let rest = if cached == 0 { String::new() } else { format!(" ({} were in the cache)", ByteSize(cached)) };
         format!("Downloaded {} in {}{rate}{rest}", ByteSize(state.fetched), clock(took.as_secs()))
     }
-
-    fn dress(&self, text: String) -> String {
-        match self.style {
-            Style::Lines => text,
-            Style::Terminal { columns } => {
-                // The last column stays free: some terminals wrap when it is written.
-                let text: String = text.chars().take(columns.saturating_sub(1)).collect();
-                format!("\r\x1b[K{text}")
-            }
-        }
-    }
-}
-
-fn per_second(bytes: u64, time: Duration) -> Option<u64> {
-    let millis = u64::try_from(time.as_millis()).ok()?;
-    bytes.saturating_mul(1000).checked_div(millis)
-}
-
-/// `0:07`, `12:34`, `1:02:03`.
-fn clock(seconds: u64) -> String {
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
 }
 
 #[cfg(test)]
@@ -195,6 +193,5 @@ mod tests {
         assert_eq!(end(1_000_000_000, 0), "Downloaded earlier: 1.0 GB in the cache");
         assert_eq!(end(1_000_000_000, 400_000_000), "Downloaded 400.0 MB in 0:00 (600.0 MB were in the cache)");
         assert_eq!(end(900_000_000, 900_000_000), "Download ended at 900.0 MB of 1.0 GB");
-        assert_eq!(clock(3723), "1:02:03");
     }
 }

@@ -1,8 +1,8 @@
 //! The blocking side: which page a path is, and the tiny_http request that asks for it.
 
-use super::civil::Civil;
 use super::listing::{Listing, Shelf};
 use super::page;
+use crate::civil::Civil;
 use serde::Serialize;
 use tiny_http::{Header, Request, Response};
 

@@ -1,7 +1,7 @@
 //! What is offered for download.
 
-use super::civil::Civil;
 use super::escape::is_deceptive;
+use crate::civil::Civil;
 use crate::http::handoff::percent_encode;
 use crate::http::response;
 use crate::netboot::blob::Blob;

@@ -5,7 +5,6 @@
 //! thread, behind a Unix socket: tiny_http has no timeouts, buffers endless headers and starts a thread per connection, so it never meets
 //! a client itself.
 
-mod civil;
 mod escape;
 pub mod handlers;
 pub mod listing;

@@ -3,9 +3,9 @@
 //! It has to be read on the phone in one hand while the other holds the stick: no scripts, nothing from elsewhere, and every command can be
 //! copied as it stands but for the name of the disk.
 
-use super::civil::Civil;
 use super::escape::{Html, shell_word};
 use super::listing::{Item, Kind, Listing};
+use crate::civil::Civil;
 use crate::units::ByteSize;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

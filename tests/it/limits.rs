@@ -136,7 +136,6 @@ const REACHED: &[(&str, &str)] = &[
     ("FLASH_LOCK_PATIENCE", "a_lock_is_waited_for_and_then_respected"),
     ("DEVICE_TEXT_CHARS_MAX", "device_text_is_short_and_cannot_steer_a_terminal"),
     ("HOLDERS_NESTED_MAX", "a_volume_that_nothing_uses_is_a_usage_and_circles_end"),
-    ("CHECKSUM_FILE_BYTES_MAX", "the_checksum_beside_it_in_every_common_shape"),
     ("GPT_ENTRIES_MAX", "a_hostile_header_with_right_checksums_is_refused"),
     ("ISO_DESCRIPTORS_MAX", "descriptors_without_end_are_refused"),
     ("ISO_DIRECTORY_BYTES_MAX", "an_oversized_directory_is_refused"),

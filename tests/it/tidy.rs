@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers from the ground up; a module imports only from layers below its own, or from itself.
 const LAYERS: [&[&str]; 7] = [
-    &["units", "limits", "loaders", "storage"],
+    &["units", "civil", "limits", "loaders", "storage"],
     &["dhcp", "tftp", "http", "squashfs", "iso", "fat", "rootfs", "config"],
     &["netboot", "media"],
     &["sys", "source"],

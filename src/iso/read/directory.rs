@@ -1,16 +1,13 @@
 //! Directories and their records (ECMA-119 §9.1), taken apart.
 
 use super::Error;
-use super::disk::{Budget, Disk, both32_at};
+use super::disk::{Budget, Disk};
 use super::volume::Tree;
 use crate::iso::BLOCK;
+use crate::iso::bytes::u32_at;
+use crate::iso::record::{DIRECTORY, HEAD_LEN, NOT_LAST_SECTION, PARENT, SELF, system_use_at};
 use crate::limits::ISO_DIRECTORY_BYTES_MAX;
 use crate::storage::Storage;
-
-/// Bytes before the identifier.
-const HEAD_LEN: usize = 33;
-const FLAG_DIRECTORY: u8 = 0x02;
-const FLAG_NOT_LAST: u8 = 0x80;
 
 /// A directory's bytes as they lie in the image.
 #[derive(Debug, Clone)]
@@ -36,7 +33,7 @@ impl Directory {
         budget.charge(size.into())?;
         let directory = Self { location, bytes: disk.read(offset, size.into())? };
         match directory.records().next() {
-            Some(Ok(first)) if first.identifier() == [0] && first.is_directory() => Ok(directory),
+            Some(Ok(first)) if first.identifier() == SELF && first.is_directory() => Ok(directory),
             _ => Err(Error::NotADirectory { offset }),
         }
     }
@@ -49,7 +46,7 @@ impl Directory {
         budget: &mut Budget,
     ) -> Result<Self, Error> {
         let block = disk.block(tree.base.saturating_add(location.into()))?;
-        Self::load(disk, tree, location, both32_at(&block, 10), budget)
+        Self::load(disk, tree, location, u32_at(&block, 10), budget)
     }
 
     /// The records in their order, `.` and `..` first.
@@ -98,21 +95,21 @@ pub(in crate::iso) struct Record<'a> {
 impl<'a> Record<'a> {
     /// Block of the data, counted from the volume's base: behind the extended attribute record, if there is one.
     pub(in crate::iso) fn location(&self) -> u32 {
-        both32_at(self.bytes, 2).saturating_add(self.bytes[1].into())
+        u32_at(self.bytes, 2).saturating_add(self.bytes[1].into())
     }
 
     /// Bytes of data.
     pub(in crate::iso) fn size(&self) -> u32 {
-        both32_at(self.bytes, 10)
+        u32_at(self.bytes, 10)
     }
 
     pub(in crate::iso) const fn is_directory(&self) -> bool {
-        self.bytes[25] & FLAG_DIRECTORY != 0
+        self.bytes[25] & DIRECTORY != 0
     }
 
     /// Whether the next record is another section of the same file.
     pub(in crate::iso) const fn is_continued(&self) -> bool {
-        self.bytes[25] & FLAG_NOT_LAST != 0
+        self.bytes[25] & NOT_LAST_SECTION != 0
     }
 
     /// Whether the data lies in units with gaps between them (§6.4.3), which nobody makes.
@@ -126,13 +123,12 @@ impl<'a> Record<'a> {
 
     /// `.` or `..`
     pub(in crate::iso) fn is_dot(&self) -> bool {
-        matches!(self.identifier(), [0 | 1])
+        [SELF, PARENT].contains(&self.identifier())
     }
 
     /// Where the system use area begins in the record: at an even position (§9.1.12).
     pub(in crate::iso) fn system_use_at(&self) -> usize {
-        let end = HEAD_LEN + usize::from(self.bytes[32]);
-        end + end % 2
+        system_use_at(self.identifier().len())
     }
 
     pub(in crate::iso) fn system_use(&self) -> &'a [u8] {

@@ -52,11 +52,3 @@ impl Budget {
         Ok(())
     }
 }
-
-/// The little-endian half of a number in both byte orders (ECMA-119 §7.3.3).
-///
-/// # Panics
-/// When `bytes` is too short; callers have checked.
-pub(in crate::iso) fn both32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}

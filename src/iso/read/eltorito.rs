@@ -1,8 +1,9 @@
 //! The El Torito boot catalog: which images firmware may start from the image as a CD.
 
 use super::Error;
-use super::disk::{Disk, both32_at};
+use super::disk::Disk;
 use crate::iso::BLOCK;
+use crate::iso::bytes::{u16_at, u32_at};
 use crate::limits::ISO_BOOT_CATALOG_BYTES_MAX;
 use crate::storage::{Extent, Storage};
 
@@ -47,7 +48,7 @@ pub(super) fn boot_images<S: Storage + ?Sized>(disk: Disk<'_, S>, block: u32) ->
     };
     images.extend(entries.next().map(|(entry, at)| boot_image(entry, platform, at)));
     while let Some((header, _)) = entries.next().filter(|(header, _)| matches!(header[0], 0x90 | 0x91)) {
-        let count = u16::from_le_bytes([header[2], header[3]]);
+        let count = u16_at(header, 2);
         for _ in 0..count {
             // Extensions of an entry stand behind it.
             match entries.find(|(entry, _)| entry[0] != 0x44) {
@@ -69,11 +70,5 @@ fn is_validation(entry: &[u8]) -> bool {
 }
 
 fn boot_image(entry: &[u8], platform: u8, entry_at: u64) -> BootImage {
-    BootImage {
-        platform,
-        bootable: entry[0] == 0x88,
-        location: both32_at(entry, 8),
-        sectors: u16::from_le_bytes([entry[6], entry[7]]),
-        entry_at,
-    }
+    BootImage { platform, bootable: entry[0] == 0x88, location: u32_at(entry, 8), sectors: u16_at(entry, 6), entry_at }
 }

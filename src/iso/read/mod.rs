@@ -16,7 +16,7 @@ use crate::limits;
 use crate::storage::{Extent, Storage};
 
 pub(in crate::iso) use directory::Directory;
-pub(in crate::iso) use disk::{Budget, Disk, both32_at};
+pub(in crate::iso) use disk::{Budget, Disk};
 pub use eltorito::{BootImage, PLATFORM_BIOS, PLATFORM_EFI};
 pub(in crate::iso) use lookup::{Child, data_end, rock_ridge, stored_name};
 pub(in crate::iso) use susp::{Place, Pointer};

@@ -2,8 +2,9 @@
 
 use super::Error;
 use super::directory::Record;
-use super::disk::{Budget, Disk, both32_at};
+use super::disk::{Budget, Disk};
 use crate::iso::BLOCK;
+use crate::iso::bytes::u32_at;
 use crate::limits::ISO_CONTINUATION_BYTES_MAX;
 use crate::storage::Storage;
 
@@ -91,7 +92,7 @@ impl Found {
             match &[a, b] {
                 b"ST" => break,
                 b"CE" if entry.len() >= 24 => {
-                    let (block, offset, len) = (both32_at(entry, 0), both32_at(entry, 8), both32_at(entry, 16));
+                    let (block, offset, len) = (u32_at(entry, 0), u32_at(entry, 8), u32_at(entry, 16));
                     continuation = Some(Continuation { block, offset, len });
                 }
                 signature => self.entry(signature, entry, || place(at + 4)),
@@ -104,13 +105,13 @@ impl Found {
 
     fn entry(&mut self, signature: &[u8; 2], entry: &[u8], place: impl Fn() -> Place) {
         let rock_ridge = &mut self.rock_ridge;
-        let pointer = || (entry.len() >= 8).then(|| Pointer { location: both32_at(entry, 0), place: place() });
+        let pointer = || (entry.len() >= 8).then(|| Pointer { location: u32_at(entry, 0), place: place() });
         match signature {
             // The flags for "." and ".." have no name behind them, and such records need none.
             b"NM" if entry.first().is_some_and(|flags| flags & 0x06 == 0) => {
                 rock_ridge.name.get_or_insert_default().extend_from_slice(&entry[1..]);
             }
-            b"PX" if entry.len() >= 32 => rock_ridge.mode = Some(both32_at(entry, 0)),
+            b"PX" if entry.len() >= 32 => rock_ridge.mode = Some(u32_at(entry, 0)),
             b"SL" if !entry.is_empty() => self.target.add(&entry[1..]),
             b"CL" => rock_ridge.child = pointer(),
             b"PL" => rock_ridge.parent = pointer(),

@@ -3,16 +3,18 @@
 //! An image may hold a second set: xorriso's `-partition_offset 16` makes the partition that begins at block 16 a volume
 //! of its own, with descriptors at block 32 and addresses that count from there. Both share the data of the files.
 
-use super::disk::{Budget, Disk, both32_at};
+use super::disk::{Budget, Disk};
 use super::{BootImage, Error, directory::Directory, susp};
-use crate::iso::BLOCK;
+use crate::iso::bytes::{u16_at, u32_at};
+use crate::iso::descriptor::EL_TORITO;
 use crate::iso::gpt::Gpt;
 use crate::iso::mbr::Mbr;
+use crate::iso::{BLOCK, DESCRIPTORS};
 use crate::limits::ISO_DESCRIPTORS_MAX;
 use crate::storage::Storage;
 
 /// Block of a volume's first descriptor, counted from its base.
-const FIRST: u64 = 16;
+const FIRST: u64 = DESCRIPTORS as u64;
 /// Partitions whose first block is looked at for a second set.
 const PARTITIONS_LOOKED_AT: usize = 16;
 
@@ -104,8 +106,7 @@ pub(super) fn add_copies<S: Storage + ?Sized>(disk: Disk<'_, S>, set: &mut Set, 
             else {
                 continue;
             };
-            let same =
-                |tree: &&mut Tree| tree.root == both32_at(&block, 158) && tree.root_size == both32_at(&block, 166);
+            let same = |tree: &&mut Tree| tree.root == u32_at(&block, 158) && tree.root_size == u32_at(&block, 166);
             if let Some(tree) = set.trees.iter_mut().find(same) {
                 tree.descriptors.push(Descriptor { block: number, session: start });
             }
@@ -116,7 +117,7 @@ pub(super) fn add_copies<S: Storage + ?Sized>(disk: Disk<'_, S>, set: &mut Set, 
 /// The block of the primary descriptor as mkisofs' boot info table has it, at byte 8 of a boot image with its own place behind it.
 fn boot_info_descriptor<S: Storage + ?Sized>(disk: Disk<'_, S>, image: &BootImage) -> Option<u64> {
     let table = disk.read(image.extent().offset.checked_add(8)?, 8).ok()?;
-    (both32_at(&table, 4) == image.location).then(|| both32_at(&table, 0).into())
+    (u32_at(&table, 4) == image.location).then(|| u32_at(&table, 0).into())
 }
 
 fn is_descriptor(block: &[u8]) -> bool {
@@ -131,7 +132,7 @@ fn set<S: Storage + ?Sized>(disk: Disk<'_, S>, base: u64) -> Result<Set, Error> 
             return Err(Error::Descriptors { block: number, what: "the list of volume descriptors has no end" });
         }
         match block[0] {
-            0 if block[7..39].starts_with(b"EL TORITO SPECIFICATION") => set.boot_catalog = Some(both32_at(&block, 71)),
+            0 if block[7..39].starts_with(EL_TORITO) => set.boot_catalog = Some(u32_at(&block, 71)),
             1 if set.trees.is_empty() => {
                 set.volume_id = String::from_utf8_lossy(&block[40..72]).trim_end_matches([' ', '\0']).to_owned();
                 let primary = tree(&block, number, base, Names::Plain)?;
@@ -165,28 +166,28 @@ fn supplementary(set: &mut Set, block: &[u8], number: u64, base: u64) -> Result<
     let joliet = [&b"%/@"[..], b"%/C", b"%/E"].iter().any(|escape| block[88..120].starts_with(escape));
     if joliet && !set.trees.iter().any(|tree| tree.names == Names::Joliet) {
         set.trees.push(tree(block, number, base, Names::Joliet)?);
-    } else if let Some(shared) = set.trees.iter_mut().find(|tree| tree.root == both32_at(block, 158)) {
+    } else if let Some(shared) = set.trees.iter_mut().find(|tree| tree.root == u32_at(block, 158)) {
         shared.descriptors.push(Descriptor { block: number, session: 0 });
     }
     Ok(())
 }
 
 fn tree(block: &[u8], number: u64, base: u64, names: Names) -> Result<Tree, Error> {
-    if u16::from_le_bytes([block[128], block[129]]) as u64 != BLOCK {
+    if u64::from(u16_at(block, 128)) != BLOCK {
         return Err(Error::Descriptors { block: number, what: "its blocks are not 2048 bytes long" });
     }
     let big = |at: usize| u32::from_be_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
     Ok(Tree {
         names,
         base,
-        root: both32_at(block, 158),
-        root_size: both32_at(block, 166),
+        root: u32_at(block, 158),
+        root_size: u32_at(block, 166),
         path_tables: PathTables {
-            size: both32_at(block, 132),
-            blocks: [both32_at(block, 140), both32_at(block, 144), big(148), big(152)],
+            size: u32_at(block, 132),
+            blocks: [u32_at(block, 140), u32_at(block, 144), big(148), big(152)],
         },
         descriptors: vec![Descriptor { block: number, session: 0 }],
-        blocks: both32_at(block, 80),
+        blocks: u32_at(block, 80),
     })
 }
 
@@ -219,7 +220,7 @@ fn second_base<S: Storage + ?Sized>(disk: Disk<'_, S>) -> Result<Option<u64>, Er
 /// Whether a volume begins at that block: its root directory must say that it is where the descriptor says.
 fn is_volume<S: Storage + ?Sized>(disk: Disk<'_, S>, base: u64) -> bool {
     let Ok(descriptor) = disk.block(base.saturating_add(FIRST)) else { return false };
-    let root = both32_at(&descriptor, 158);
+    let root = u32_at(&descriptor, 158);
     let Ok(directory) = disk.block(base.saturating_add(root.into())) else { return false };
-    is_descriptor(&descriptor) && descriptor[0] == 1 && directory[0] >= 34 && both32_at(&directory, 2) == root
+    is_descriptor(&descriptor) && descriptor[0] == 1 && directory[0] >= 34 && u32_at(&directory, 2) == root
 }

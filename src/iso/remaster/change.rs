@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use super::node::{Entry, Node, What};
 use super::{Error, Item, ItemKind};
-use crate::iso::read::{Budget, Directory, Disk, Names, Set, Tree, both32_at};
+use crate::iso::bytes::u32_at;
+use crate::iso::read::{Budget, Directory, Disk, Names, Set, Tree};
 use crate::limits::ISO_ENTRIES_MAX;
 use crate::storage::{Extent, Storage};
 
@@ -115,8 +116,8 @@ impl<'a, S: Storage + ?Sized> Change<'a, S> {
             What::Directory { node, .. } => Ok(*node),
             What::Old { records, is_directory: true } => {
                 let record = &records[0];
-                let location = record.pointer.map_or(both32_at(&record.bytes, 2), |pointer| pointer.location);
-                let size = record.pointer.is_none().then(|| both32_at(&record.bytes, 10));
+                let location = record.pointer.map_or(u32_at(&record.bytes, 2), |pointer| pointer.location);
+                let size = record.pointer.is_none().then(|| u32_at(&record.bytes, 10));
                 self.open(location, size, node)
             }
             _ => Err(Error::NotDirectory { path: item.path.clone(), at: name.to_owned() }),

@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::Error;
 use crate::iso::BLOCK;
+use crate::iso::bytes::u32_at;
 use crate::iso::names::{Naming, identifiers};
-use crate::iso::read::{self, Budget, Child, Directory, Disk, Names, Pointer, Tree, both32_at};
+use crate::iso::read::{self, Budget, Child, Directory, Disk, Names, Pointer, Tree};
 use crate::storage::{Extent, Storage};
 
 /// A record as it is in the source.
@@ -57,8 +58,8 @@ impl Entry {
     pub(super) fn data(&self, base: u64) -> Option<Extent> {
         let What::Old { records, is_directory: false } = &self.what else { return None };
         let bytes = &records.first()?.bytes;
-        let offset = base.saturating_add(both32_at(bytes, 2).into()).saturating_mul(BLOCK);
-        let length = both32_at(bytes, 10).into();
+        let offset = base.saturating_add(u32_at(bytes, 2).into()).saturating_mul(BLOCK);
+        let length = u32_at(bytes, 10).into();
         (length > 0).then_some(Extent { offset, length })
     }
 }

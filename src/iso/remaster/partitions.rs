@@ -211,7 +211,8 @@ impl Partitions {
             if is_iso(entry) {
                 entry.last_lba = (tail.data_end / SECTOR).saturating_sub(1);
             } else if let Some(first) = self.moved(starts, entry.first_lba) {
-                entry.last_lba = first + (entry.last_lba - entry.first_lba);
+                // Nothing says that it ends behind its beginning.
+                entry.last_lba = first.saturating_add(entry.last_lba).saturating_sub(entry.first_lba);
                 entry.first_lba = first;
             } else if iso_end.is_some_and(|end| entry.first_lba > end) && is_gap(entry) {
                 *entry = Partition::UNUSED;

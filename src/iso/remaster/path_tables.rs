@@ -124,17 +124,14 @@ fn add_new<S: Storage + ?Sized>(
 }
 
 /// The rows level by level, children in the order of their names within each parent (§6.9.1), with their parents' new numbers.
-/// The order of what was there is not changed: a new directory goes before the first one that is to follow it.
 fn numbered(rows: &[Row], names: Names) -> Vec<Row> {
     let compare = |a: &[u8], b: &[u8]| if names == Names::Joliet { a.cmp(b) } else { order(a, b) };
     let mut children: Vec<Vec<usize>> = vec![Vec::new(); rows.len()];
     for (index, row) in rows.iter().enumerate().skip(1) {
-        let siblings = &mut children[row.parent];
-        let after = siblings.iter().rposition(|&sibling| compare(&rows[sibling].identifier, &row.identifier).is_lt());
-        let is_sorted =
-            siblings.last().is_none_or(|&last| after == siblings.iter().position(|&sibling| sibling == last));
-        let at = if is_sorted { siblings.len() } else { after.map_or(0, |after| after + 1) };
-        siblings.insert(at, index);
+        children[row.parent].push(index);
+    }
+    for siblings in &mut children {
+        siblings.sort_by(|&a, &b| compare(&rows[a].identifier, &rows[b].identifier));
     }
     let mut order = vec![(0, 0)];
     let mut next = 0;

@@ -8,10 +8,10 @@ use super::node::{Entry, Node, OldRecord, What, dots};
 use super::path_tables::{self, Tables};
 use super::{Error, Patches, block};
 use crate::iso::BLOCK;
-use crate::iso::bytes::{both32, record_time};
+use crate::iso::bytes::{both32, record_time, u32_at};
 use crate::iso::directory::sections;
 use crate::iso::names::order;
-use crate::iso::read::{Directory, Names, Place as Site, Tree, both32_at};
+use crate::iso::read::{Directory, Names, Place as Site, Tree};
 use crate::iso::record::{self, DIRECTORY, NOT_LAST_SECTION, PARENT, Record, SELF};
 use crate::iso::rrip::{self, Attributes, Place, SystemUse};
 use crate::storage::Storage;
@@ -83,7 +83,7 @@ impl Cursor<'_> {
 fn open_moved_parents<S: Storage + ?Sized>(change: &mut Change<'_, S>) -> Result<(), Error> {
     let physical = |node: &Node| {
         let dotdot = node.dots.get(1).filter(|dotdot| node.is_changed && dotdot.pointer.is_some())?;
-        Some(both32_at(&dotdot.bytes, 2))
+        Some(u32_at(&dotdot.bytes, 2))
     };
     let locations: Vec<u32> = change.nodes.iter().filter_map(physical).collect();
     for location in locations {
@@ -320,7 +320,7 @@ impl Fixes<'_> {
             for entry in &node.entries {
                 let What::Old { records, is_directory: true } = &entry.what else { continue };
                 // Its own record was changed above if it moved; the others lead where they did.
-                let location = records[0].pointer.map_or(both32_at(&records[0].bytes, 2), |pointer| pointer.location);
+                let location = records[0].pointer.map_or(u32_at(&records[0].bytes, 2), |pointer| pointer.location);
                 if read.contains(&location) || new.contains(&location) {
                     continue;
                 }
@@ -335,7 +335,7 @@ impl Fixes<'_> {
 
     fn record(&mut self, record: &mut OldRecord, on_disk: bool) -> Result<(), Error> {
         let is_directory = record.bytes.get(25).is_some_and(|flags| flags & DIRECTORY != 0);
-        let spot = self.moved.get(&both32_at(&record.bytes, 2)).filter(|_| is_directory);
+        let spot = self.moved.get(&u32_at(&record.bytes, 2)).filter(|_| is_directory);
         if let Some(spot) = spot {
             let bytes = [both32(spot.location), both32(spot.size)].concat();
             record.bytes[2..18].copy_from_slice(&bytes);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use auroraboot::iso::gpt::{Gpt, Guid, Partition, TYPE_ESP};
+use auroraboot::iso::gpt::{Gpt, Guid, Partition, TYPE_BASIC_DATA, TYPE_ESP};
 use auroraboot::iso::read::{Error, Image};
 use auroraboot::iso::remaster::{self, Plan};
 use auroraboot::limits;
@@ -110,6 +110,26 @@ fn too_many_partitions_behind_the_volume_are_refused() {
     }
     gpt.encode().unwrap().iter().for_each(|(offset, bytes)| storage.write_all_at(bytes, *offset).unwrap());
     assert!(matches!(plan(&storage.bytes()), Err(remaster::Error::TooMany("partitions"))));
+}
+
+#[test]
+fn a_partition_whose_end_makes_no_sense_is_no_reason_to_panic() {
+    let storage = Memory::new(own());
+    let mut gpt = Gpt::read(&storage).unwrap().unwrap();
+    let esp = gpt.partitions[1].first_lba;
+    for (kind, name, last_lba, is_fine) in [
+        (TYPE_ESP, "reversed", 7, true),
+        (TYPE_ESP, "endless", u64::MAX, false),
+        (TYPE_BASIC_DATA, "Gap9", 7, true),
+        (TYPE_BASIC_DATA, "Gap9", u64::MAX, true),
+    ] {
+        gpt.partitions.truncate(2);
+        let partition = Partition::new(kind, Guid([9; 16]), esp + 4, 1, name);
+        gpt.partitions.push(Partition { last_lba, ..partition });
+        gpt.encode().unwrap().iter().for_each(|(offset, bytes)| storage.write_all_at(bytes, *offset).unwrap());
+        let planned = plan(&storage.bytes());
+        assert_eq!(planned.is_ok(), is_fine, "{name} to {last_lba}: {planned:?}");
+    }
 }
 
 #[test]

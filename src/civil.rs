@@ -1,4 +1,4 @@
-//! Dates in UTC, as HTTP, HTML and people write them.
+//! Dates in UTC, as HTTP, HTML, ISO 9660 and people write them.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,20 +6,29 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// A date and time of the Gregorian calendar, in UTC. Prints as `2026-11-22 21:48 UTC`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Civil {
-    year: u64,
-    month: usize,
-    day: u64,
-    hour: u64,
-    minute: u64,
-    second: u64,
+    pub year: u64,
+    /// From 1.
+    pub month: u8,
+    /// Of the month, from 1.
+    pub day: u8,
+    pub hour: u8,
+    pub minute: u8,
+    pub second: u8,
     /// 0 is Thursday, the first day of 1970.
-    weekday: usize,
+    weekday: u8,
 }
 
 impl From<SystemTime> for Civil {
     /// Times before 1970 count as its first second, which is what a machine without a clock shows.
     fn from(time: SystemTime) -> Self {
-        let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Self::at(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
+    }
+}
+
+impl Civil {
+    /// `seconds` after 1970.
+    #[must_use]
+    pub const fn at(seconds: u64) -> Self {
         let days = seconds / 86_400;
         // Days of 400, 100, 4 and 1 years, counted from a March so that the leap day is the last (Hinnant, "chrono-Compatible Low-Level
         // Date Algorithms").
@@ -30,23 +39,21 @@ impl From<SystemTime> for Civil {
         let month_from_march = (5 * day_of_year + 2) / 153;
         let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
         Self {
-            year: era * 400 + year_of_era + u64::from(month <= 2),
-            month: usize::try_from(month).unwrap_or(1),
-            day: day_of_year - (153 * month_from_march + 2) / 5 + 1,
-            hour: seconds / 3_600 % 24,
-            minute: seconds / 60 % 60,
-            second: seconds % 60,
-            weekday: usize::try_from(days % 7).unwrap_or(0),
+            year: era * 400 + year_of_era + (month <= 2) as u64,
+            month: month as u8,
+            day: (day_of_year - (153 * month_from_march + 2) / 5 + 1) as u8,
+            hour: (seconds / 3_600 % 24) as u8,
+            minute: (seconds / 60 % 60) as u8,
+            second: (seconds % 60) as u8,
+            weekday: (days % 7) as u8,
         }
     }
-}
 
-impl Civil {
     /// As in `Last-Modified` (RFC 9110 §5.6.7).
     #[must_use]
     pub fn http_date(self) -> String {
         let Self { year, month, day, hour, minute, second, weekday } = self;
-        let (weekday, month) = (WEEKDAYS[weekday % 7], MONTHS[(month + 11) % 12]);
+        let (weekday, month) = (WEEKDAYS[usize::from(weekday)], MONTHS[usize::from(month) - 1]);
         format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
     }
 
@@ -73,10 +80,6 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn at(seconds: u64) -> Civil {
-        Civil::from(UNIX_EPOCH + Duration::from_secs(seconds))
-    }
-
     /// What `date -u -d @N` prints.
     #[test]
     fn dates_that_calendars_trip_over() {
@@ -89,18 +92,19 @@ mod tests {
             (1_795_384_083, "Sun, 22 Nov 2026 21:48:03 GMT"),
             (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"),
         ] {
-            assert_eq!(at(seconds).http_date(), date);
+            assert_eq!(Civil::at(seconds).http_date(), date);
+            assert_eq!(Civil::from(UNIX_EPOCH + Duration::from_secs(seconds)), Civil::at(seconds));
         }
     }
 
     #[test]
     fn other_spellings_and_the_edges() {
-        let civil = at(1_795_384_083);
+        let civil = Civil::at(1_795_384_083);
         assert_eq!(
             (civil.to_string(), civil.iso_8601()),
             ("2026-11-22 21:48 UTC".into(), "2026-11-22T21:48:03Z".into())
         );
-        assert_eq!(Civil::from(UNIX_EPOCH - Duration::from_secs(5)), at(0));
-        assert!(at(i64::MAX.unsigned_abs()).http_date().ends_with("GMT"));
+        assert_eq!(Civil::from(UNIX_EPOCH - Duration::from_secs(5)), Civil::at(0));
+        assert!(Civil::at(i64::MAX.unsigned_abs()).http_date().ends_with("GMT"));
     }
 }
