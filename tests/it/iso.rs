@@ -13,6 +13,8 @@ use auroraboot::iso::{Bios, Boot, Error, Options, Writer, read};
 use auroraboot::limits::ISO_BOOT_IMAGE_BYTES_MAX;
 use auroraboot::storage::{Extent, Section, Storage};
 
+use crate::remaster::sources::noise;
+
 const OPTIONS: Options<'static> =
     Options { volume_id: "COS_LIVE", mtime: 1_700_000_000, application: "AURORABOOT TEST" };
 
@@ -50,20 +52,6 @@ fn tool(program: &str, arguments: &[&str]) -> String {
 
 fn path() -> String {
     format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
-}
-
-/// Bytes that no two blocks have in common.
-fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
-    let mut bytes = Vec::with_capacity(len + 8);
-    while bytes.len() < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(len);
-    bytes
 }
 
 /// A FAT file system as far as its first sector.

@@ -2,7 +2,7 @@
 
 mod bounds;
 mod judge;
-mod sources;
+pub mod sources;
 
 use std::io::Cursor;
 

@@ -152,6 +152,9 @@ impl Partitions {
                 needed = needed.max(data_end(image.disk(), tree, &mut Budget::new())?);
             }
         }
+        // The catalog is found by its block alone, so it stays where it is, wherever that is.
+        let catalog = self.boot_images.iter().map(|image| image.entry_at + 32).max().unwrap_or(0);
+        needed = needed.max(catalog);
         let images = self.boot_images.iter().map(BootImage::extent);
         let of_images = images.filter(|image| !self.tail.iter().any(|run| run.contains(image.offset / SECTOR)));
         let of_images = of_images.map(|image| image.offset + image.length);

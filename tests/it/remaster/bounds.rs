@@ -93,6 +93,21 @@ fn a_boot_catalog_is_one_block() {
 }
 
 #[test]
+fn a_boot_catalog_within_a_partition_that_moves_is_kept() {
+    let mut image = own();
+    let catalog = u32::from_le_bytes(image[17 * BLOCK + 71..17 * BLOCK + 75].try_into().unwrap()) as usize * BLOCK;
+    let esp = Gpt::read(&Memory::new(image.clone())).unwrap().unwrap().partitions[1];
+    let block = (esp.last_lba + 1) as usize / 4 - 1;
+    image.copy_within(catalog..catalog + BLOCK, block * BLOCK);
+    put(&mut image, 17 * BLOCK + 71, block as u32);
+    let patched = Memory::new(patch(&image, &files()));
+    let images = Image::open(&patched, patched.len()).unwrap().boot_images().to_vec();
+    let moved = Gpt::read(&patched).unwrap().unwrap().partitions[1].first_lba;
+    assert!(moved > esp.first_lba);
+    assert_eq!(images.iter().map(|image| u64::from(image.location) * 4).skip(1).collect::<Vec<_>>(), [moved]);
+}
+
+#[test]
 fn an_oversized_path_table_is_refused() {
     let mut image = own();
     put(&mut image, 16 * BLOCK + 132, limits::ISO_PATH_TABLE_BYTES_MAX + 1);
