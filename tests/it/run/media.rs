@@ -182,7 +182,8 @@ fn isos_of_others_are_used_or_refused_by_name() {
     let whole = std::fs::read(&good).unwrap();
 
     std::fs::write(&given, &whole).unwrap();
-    site.make(&[&setting], Some(CLOUD)).succeeded();
+    let made = site.make(&[&setting, "iso.live_console=console=ttyS1"], Some(CLOUD));
+    assert!(made.succeeded().said("iso.live_console and iso.extend-live-cmdline have no effect"), "{made:#?}");
     assert_eq!(site.media(), ALL_FIVE);
     assert_eq!(site.in_iso("kairos.iso.custom.iso", "/config.yaml"), CLOUD.as_bytes());
     site.verify_checksums();
