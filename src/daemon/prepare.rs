@@ -94,7 +94,9 @@ fn medium(
         return Ok(fetch::medium(image, config, state, places, stop)?);
     }
     if config.iso.live_console.is_some() || config.iso.extend_live_cmdline.is_some() {
-        log::warn!("iso.live_console and iso.extend-live-cmdline have no effect: an ISO that is fetched has its own menu");
+        log::warn!(
+            "iso.live_console and iso.extend-live-cmdline have no effect: an ISO that is fetched has its own menu"
+        );
     }
     let fetched = download(wanted, config, places, stop)?;
     let given = Given {
