@@ -7,10 +7,13 @@ use crate::daemon::places::{PRODUCT, Places};
 use crate::daemon::progress;
 use crate::daemon::state::StateDir;
 use crate::daemon::stop::Stop;
+use crate::iso::read;
 use crate::media::{self, Artifact, CustomError, Given, InspectError, Medium};
 use crate::source::fetch as file;
 use crate::source::{Client, FetchedIso, Settings, Token, Verified, client, fetch_iso, fetch_release, release};
 use crate::units::{Arch, ByteSize, Digest};
+use std::fs;
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Everything that is there to be served or copied to sticks.
@@ -44,6 +47,8 @@ pub enum PrepareError {
     Release(#[from] release::Error),
     #[error(transparent)]
     Inspect(#[from] InspectError),
+    #[error("{url} is not an ISO that can be used, and {path} was removed again")]
+    NotAnIso { url: String, path: PathBuf, source: read::Error },
     #[error(transparent)]
     Custom(#[from] CustomError),
     #[error("stopped before everything was ready; the next start goes on from here")]
@@ -106,7 +111,13 @@ fn medium(
         reused: fetched.reused,
         must_boot: !*config.disable_netboot,
     };
-    Ok(media::inspect(&given, stop.flag())?)
+    match media::inspect(&given, stop.flag()) {
+        // A login page, say. The next start would take it for what it has already.
+        Err(InspectError::Iso { path, source }) if fs::remove_file(&path).is_ok() => {
+            Err(PrepareError::NotAnIso { url: fetched.url, path, source })
+        }
+        inspected => Ok(inspected?),
+    }
 }
 
 /// An ISO that others made, whole and at its place.

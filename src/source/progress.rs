@@ -72,7 +72,7 @@ impl Progress {
         self.sample(now, state.fetched);
         if state.ended {
             self.over = true;
-            return Some(self.summary(now - started, state));
+            return self.summary(now - started, state);
         }
         if self.shown.is_some_and(|shown| now - shown < self.style.interval()) {
             return None;
@@ -100,29 +100,36 @@ impl Progress {
     }
 
     fn line(&self, state: Transferred) -> String {
-        let percent = state.here.saturating_mul(100).checked_div(state.total).unwrap_or(100).min(100);
-        let mut line = format!("Downloading: {percent:3} %  {} of {}", ByteSize(state.here), ByteSize(state.total));
+        let mut line = match state.total {
+            Some(total) => {
+                let percent = state.here.saturating_mul(100).checked_div(total).unwrap_or(100).min(100);
+                format!("Downloading: {percent:3} %  {} of {}", ByteSize(state.here), ByteSize(total))
+            }
+            None => format!("Downloading: {}", ByteSize(state.here)),
+        };
         if let Some(rate) = self.rate() {
             line = format!("{line}  {}/s", ByteSize(rate));
-            if let Some(left) = state.total.saturating_sub(state.here).checked_div(rate) {
+            let left = state.total.and_then(|total| total.saturating_sub(state.here).checked_div(rate));
+            if let Some(left) = left {
                 line = format!("{line}  {} left", clock(left));
             }
         }
         line
     }
 
-    fn summary(&self, took: Duration, state: Transferred) -> String {
-        if state.here < state.total {
-            return format!("Download ended at {} of {}", ByteSize(state.here), ByteSize(state.total));
-        }
-        let total = ByteSize(state.total);
+    /// Nothing when nothing came: why that is follows as an error.
+    fn summary(&self, took: Duration, state: Transferred) -> Option<String> {
+        let Some(total) = state.total.filter(|total| state.here >= *total) else {
+            let of = state.total.map(|total| format!(" of {}", ByteSize(total))).unwrap_or_default();
+            return (state.fetched > 0).then(|| format!("Download ended at {}{of}", ByteSize(state.here)));
+        };
         if state.fetched == 0 {
-            return format!("Downloaded earlier: {total} in the cache");
+            return Some(format!("Downloaded earlier: {} in the cache", ByteSize(total)));
         }
         let rate = per_second(state.fetched, took).map(|rate| format!(", {}/s", ByteSize(rate))).unwrap_or_default();
-        let cached = state.total.saturating_sub(state.fetched);
+        let cached = total.saturating_sub(state.fetched);
         let rest = if cached == 0 { String::new() } else { format!(" ({} were in the cache)", ByteSize(cached)) };
-        format!("Downloaded {} in {}{rate}{rest}", ByteSize(state.fetched), clock(took.as_secs()))
+        Some(format!("Downloaded {} in {}{rate}{rest}", ByteSize(state.fetched), clock(took.as_secs())))
     }
 }
 
@@ -131,7 +138,7 @@ mod tests {
     use super::*;
 
     fn at(here: u64, fetched: u64) -> Transferred {
-        Transferred { here, fetched, total: 1_000_000_000, ended: false }
+        Transferred { here, fetched, total: Some(1_000_000_000), ended: false }
     }
 
     fn after(start: Instant, millis: u64) -> Instant {
@@ -182,6 +189,19 @@ mod tests {
         }
         let line = progress.update(after(start, 30_000), at(501_000_000, 1_000_000)).unwrap();
         assert!(line.ends_with("0 B/s"), "no time left is guessed: {line:?}");
+    }
+
+    #[test]
+    fn what_nobody_knows_is_not_guessed() {
+        let start = Instant::now();
+        let unknown = |here| Transferred { total: None, ..at(here, here) };
+        let mut progress = Progress::new(Style::Lines);
+        assert_eq!(progress.update(start, unknown(0)).unwrap(), "Downloading: 0 B");
+        let line = progress.update(start + limits::PROGRESS_LOG, unknown(500_000_000)).unwrap();
+        assert_eq!(line, "Downloading: 500.0 MB  50.0 MB/s");
+        let failed = |here| Progress::new(Style::Lines).update(start, Transferred { ended: true, ..unknown(here) });
+        assert_eq!(failed(5_000_000).unwrap(), "Download ended at 5.0 MB");
+        assert_eq!(failed(0), None, "the error says it all");
     }
 
     #[test]

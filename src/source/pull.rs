@@ -56,7 +56,8 @@ pub struct Transferred {
     pub here: u64,
     /// Bytes that came over the network in this run.
     pub fetched: u64,
-    pub total: u64,
+    /// `None` while nobody knows.
+    pub total: Option<u64>,
     /// No more is coming: all is here, or it was given up.
     pub ended: bool,
 }
@@ -238,7 +239,7 @@ impl Shared {
         let ended = self.ended.is_stopped();
         let here = self.counters.here.load(Ordering::Relaxed);
         let fetched = self.counters.fetched.load(Ordering::Relaxed);
-        Transferred { here, fetched, total: self.total, ended }
+        Transferred { here, fetched, total: Some(self.total), ended }
     }
 
     fn observe(&self, mut observer: Observer) {

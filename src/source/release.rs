@@ -91,7 +91,9 @@ pub enum Error {
     NoRelease { repository: String, release: String, there: String },
     #[error("there is no repository {repository} at {host}, or {hint}")]
     NoRepository { repository: String, host: String, hint: String },
-    #[error("release {release} of {repository} has no {wanted} for everybody, and what there is cannot be listed")]
+    #[error(
+        "release {release} of {repository} has no {wanted} that can be downloaded without a login, and what there is cannot be listed"
+    )]
     NotListed { repository: String, release: String, wanted: String, source: Box<ApiError> },
 }
 

@@ -66,7 +66,8 @@ impl Download<'_> {
     pub fn run(&self, progress: Progress<'_>) -> Result<Downloaded, Error> {
         let mut growing = self.open(progress)?;
         let outcome = self.fill_and_verify(&mut growing);
-        growing.tell(true);
+        let size = if outcome.is_ok() { Some(growing.part.have) } else { growing.size() };
+        growing.tell(size, true);
         outcome.map(|digest| Downloaded { file: growing.part.file, digest, version: growing.note.version })
     }
 
@@ -127,12 +128,15 @@ impl Download<'_> {
     }
 
     fn fill(&self, growing: &mut Growing<'_>) -> Result<(), Error> {
-        let what = self.url.to_string();
+        let url = || self.url.to_string();
+        // Faults name the host or the whole address themselves.
+        let path = self.url.path.split('?').next().unwrap_or_default();
+        let what = path.rsplit('/').next().unwrap_or_default();
         let have = |growing: &Growing<'_>| growing.part.have;
-        persist(self.client, &what, growing, have, |growing| self.attempt(growing)).map_err(|given_up| match given_up {
+        persist(self.client, what, growing, have, |growing| self.attempt(growing)).map_err(|given_up| match given_up {
             GaveUp::Faults(source) if growing.part.have == 0 => source.into(),
             GaveUp::Faults(source) => {
-                Error::Interrupted { url: what.clone(), have: growing.part.have, size: growing.size(), source }
+                Error::Interrupted { url: url(), have: growing.part.have, size: growing.size(), source }
             }
             GaveUp::Lasting(error) => error,
             GaveUp::Stopped => Error::Stopped,
@@ -216,14 +220,15 @@ impl Download<'_> {
         // Without the note the next run starts over; a disk that is full is told by what is to be written on it.
         let noted = stamp::write(&self.note, &growing.note);
         noted.unwrap_or_else(|error| log::debug!("{}: {error}", self.note.display()));
-        growing.tell(false);
+        growing.tell(size, false);
         let Growing { part, fetched, progress, .. } = growing;
         let skip = part.have.saturating_sub(start);
         let mut flusher = Flusher::new(&part.file);
         let mut told = |part: &Part, fresh| {
             *fetched += fresh;
             flusher.grown(part.have);
-            progress(Instant::now(), transferred(part.have, *fetched, size, false));
+            let now = Transferred { here: part.have, fetched: *fetched, total: size, ended: false };
+            progress(Instant::now(), now);
         };
         let poured = part.pour(&mut response.into_body(), skip, size, self.client.stopper(), &mut told);
         match poured {
@@ -257,14 +262,10 @@ impl Growing<'_> {
         self.note.version.length
     }
 
-    fn tell(&mut self, ended: bool) {
-        let now = transferred(self.part.have, self.fetched, self.size(), ended);
+    fn tell(&mut self, total: Option<u64>, ended: bool) {
+        let now = Transferred { here: self.part.have, fetched: self.fetched, total, ended };
         (self.progress)(Instant::now(), now);
     }
-}
-
-fn transferred(here: u64, fetched: u64, size: Option<u64>, ended: bool) -> Transferred {
-    Transferred { here, fetched, total: size.unwrap_or(here), ended }
 }
 
 impl From<client::Error> for Fault {
