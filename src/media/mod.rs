@@ -29,7 +29,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-pub use self::build::build;
+pub use self::build::{build, find};
 pub use self::checksum::Hashing;
 pub use self::custom::{Custom, CustomError, Wanted, customise, seal};
 use self::efi::{EfiError, EspError};
