@@ -49,7 +49,7 @@ impl RunError {
 /// # Errors
 /// [`RunError`], for one line on stderr.
 pub fn run(args: &Args) -> Result<String, RunError> {
-    let (config, warnings) = config::load(args, &mut HostInputs)?;
+    let (config, warnings) = config::load(args, &mut HostInputs::default())?;
     let wanted = check::check(&config)?;
     if args.dry_run {
         return Ok(config::report(&config, &warnings));

@@ -34,7 +34,7 @@ pub use self::checksum::Hashing;
 pub use self::custom::{Custom, CustomError, Wanted, customise, seal};
 use self::efi::{EfiError, EspError};
 pub use self::facts::ImageFacts;
-pub use self::files::FileError;
+pub use self::files::{FileError, write as write_file};
 pub use self::inspect::{Given, InspectError, inspect};
 pub use self::medium::{Artifact, Medium};
 use self::menu::{MenuError, MenuOptions};
