@@ -57,3 +57,37 @@ pub(super) fn sniff(head: &[u8]) -> Content {
     }
     Content::Other("it is neither a tar file, nor one compressed with gzip or zstd".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(signature: &[u8], at: usize) -> Vec<u8> {
+        let mut head = vec![0; HEAD_BYTES];
+        head[at..at + signature.len()].copy_from_slice(signature);
+        head
+    }
+
+    #[test]
+    fn what_is_told_by_its_first_bytes() {
+        assert_eq!(sniff(&with(b"\x1f\x8b\x08", 0)), Content::Gzip);
+        assert_eq!(sniff(&with(b"\x28\xb5\x2f\xfd", 0)), Content::Zstd);
+        assert_eq!(sniff(&with(b"\x5a\x2a\x4d\x18", 0)), Content::Zstd);
+        assert_eq!(sniff(&[0; 1024]), Content::Tar, "one without members");
+        for (signature, at, what, _) in KNOWN {
+            let Content::Other(text) = sniff(&with(signature, at)) else { panic!("{what}") };
+            assert!(text.contains(what), "{text}");
+        }
+        for (head, what) in [
+            (&b""[..], "it is empty"),
+            (b"hello", "it is neither"),
+            (&[b'x'; 600], "it is neither"),
+            (&with(b"\xeb\x63", 0)[..], "it is neither"),
+        ] {
+            assert!(matches!(sniff(head), Content::Other(text) if text.starts_with(what)), "{what}");
+        }
+        let mut disk = with(&[0x55, 0xaa], 510);
+        disk[0] = 0xeb;
+        assert!(matches!(sniff(&disk), Content::Other(text) if text.contains("disk image")));
+    }
+}

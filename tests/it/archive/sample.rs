@@ -105,7 +105,7 @@ impl Sample {
 
     /// An ID that sorts an upper layer before a lower one.
     fn id_of(layer: usize) -> String {
-        format!("{:x}{}", 15 - layer, &digest(format!("{layer}").as_bytes()).hex()[1..])
+        format!("{:x}{}", 15 - layer % 16, &digest(format!("{layer}").as_bytes()).hex()[1..])
     }
 
     /// `docker save` since 25: an OCI layout, and Docker's list beside it.
