@@ -284,12 +284,9 @@ fn counts_and_sizes_are_bounded() {
     let said = "it has 10000 layers; at most 512 are supported";
     assert_eq!(place.says(&layout_entries(&many.blobs(), &[many.entry(&[])])), said);
     assert_eq!(place.says(&many.skopeo("x:v1")), said);
-    let different = (0..10_000).map(|n| tar(&[file(format!("{n}"), "x")])).collect();
-    let different = Sample { arch: "amd64", tars: different, compression: vec![Compression::None; 10_000] };
-    assert_eq!(place.says(&different.legacy("x:v1")), said);
-
-    let members = vec![entry("x", b'1'); limits::ARCHIVE_MEMBERS_MAX + 1];
-    assert_eq!(place.says(&members), "members in the archive: more than the limit of 100000");
+    let different = (0..600).map(|n| tar(&[file(format!("{n}"), "x")])).collect();
+    let different = Sample { arch: "amd64", tars: different, compression: vec![Compression::None; 600] };
+    assert_eq!(place.says(&different.legacy("x:v1")), "it has 600 layers; at most 512 are supported");
     // Two million would be 1 GB: they are refused when the limit is passed.
     let mut one = Vec::new();
     block(&mut one, &file("x", ""), 0);
