@@ -120,6 +120,9 @@ pub const PROGRESS_REDRAW: Duration = Duration::from_millis(200);
 /// How often a progress line is logged where there is no terminal.
 pub const PROGRESS_LOG: Duration = Duration::from_secs(10);
 
+/// An index above this is not looked for among the blobs of the cache; those of registries have a few kilobytes.
+pub const INDEX_BYTES_MAX: u64 = 256 << 10;
+
 // ── rootfs ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Characters of one name, path or other text of an image in a message.

@@ -49,7 +49,9 @@ struct Image {
 /// [`FetchError`]; nothing half-made is left in use.
 pub fn medium(location: &Location, job: &Job<'_>) -> Result<Medium, FetchError> {
     let image = find(location, job)?;
-    build(&image, job)
+    let medium = build(&image, job)?;
+    make_room(&image, job)?;
+    Ok(medium)
 }
 
 /// The same, and sees to it that a later run finds all layers here.
@@ -66,7 +68,24 @@ pub fn complete(location: &Location, job: &Job<'_>) -> Result<Medium, FetchError
             read.map_err(|source| FetchError::Layer { layer: image.layers.digest(layer), source })?;
         }
     }
+    make_room(&image, job)?;
     Ok(medium)
+}
+
+/// Removes other images from the cache when they take more than they may.
+fn make_room(image: &Image, job: &Job<'_>) -> Result<(), FetchError> {
+    let Some(limit) = *job.config.cache_limit else { return Ok(()) };
+    match job.cache()?.evict(limit, &image.blobs) {
+        Ok(evicted) if evicted.files > 0 => {
+            let (names, size, limit) = (evicted.names.join(", "), ByteSize(evicted.bytes), ByteSize(limit));
+            let what = if names.is_empty() { "what no image needs".to_owned() } else { names };
+            log::info!("Cache: Removed {what}, {size}: cache_limit is {limit}");
+        }
+        Ok(_) => {}
+        // There is room for this image; that others are still there must not stop it.
+        Err(error) => log::warn!("the cache cannot be tidied up: {error}"),
+    }
+    Ok(())
 }
 
 /// The ISO of what a registry's image was in an earlier run, if it is there as it was made. Nobody is asked.

@@ -43,7 +43,7 @@ pub struct ImageManifest {
 }
 
 impl ImageManifest {
-    /// Every blob of the image, for [`super::BlobCache::prune`].
+    /// Every blob of the image, for [`super::BlobCache::evict`].
     #[must_use]
     pub fn blobs(&self) -> Vec<Digest> {
         self.documents.iter().copied().chain(self.layers.iter().map(|layer| layer.digest)).collect()
@@ -200,6 +200,12 @@ impl Index {
         let best = matching.min_by_key(|(rank, _)| *rank);
         let digest = best.and_then(|(_, descriptor)| descriptor.digest.parse().ok());
         digest.ok_or_else(|| Error::NoArch { wanted, there: self.platforms() })
+    }
+
+    /// Whether it leads to that manifest.
+    #[must_use]
+    pub fn lists(&self, manifest: &Digest) -> bool {
+        self.manifests.iter().any(|descriptor| descriptor.digest.parse() == Ok(*manifest))
     }
 
     fn platforms(&self) -> Vec<String> {
