@@ -5,6 +5,7 @@ mod boot;
 mod cli;
 mod config;
 mod dhcp;
+mod dockerd;
 mod efi;
 mod fat;
 mod flash;

@@ -124,20 +124,12 @@ impl Engine {
 
     /// Looks for an image for one architecture.
     pub fn look_for(&self, name: &Name, arch: Arch) -> Result<Found, Error> {
-        let mut inspected = self.inspect(name, None)?;
-        let mut name = name.clone();
-        if inspected.is_none() && self.tool == "podman" && !name.has_registry() {
-            // podman's Docker API takes such a name for one of Docker Hub, though its own `podman build -t NAME` made it here.
-            let local = name.on_localhost();
-            inspected = self.inspect(&local, None)?;
-            name = if inspected.is_some() { local } else { name };
-        }
-        let Some(mut image) = inspected else { return Err(self.not_found(&name)) };
+        let Some(mut image) = self.inspect(name, None)? else { return Err(self.not_found(name)) };
         if !image.is_for(arch) && self.version >= Some(INSPECTS_BY_PLATFORM) {
             // Containerd's image store keeps several platforms under one name.
-            image = self.inspect(&name, Some(arch))?.filter(|other| other.is_for(arch)).unwrap_or(image);
+            image = self.inspect(name, Some(arch))?.filter(|other| other.is_for(arch)).unwrap_or(image);
         }
-        self.found(name, arch, image)
+        self.found(name.clone(), arch, image)
     }
 
     fn found(&self, name: Name, arch: Arch, image: Inspected) -> Result<Found, Error> {

@@ -1,6 +1,7 @@
 //! Why an image cannot be had from a container daemon, each with what to do about it.
 
 use std::io;
+use std::time::Duration;
 
 use super::address;
 use super::name::Name;
@@ -28,8 +29,8 @@ pub enum Error {
         "nobody answers at {0} though it is there; is the daemon running? (systemctl status docker, podman.socket)"
     )]
     Refused(String),
-    #[error("the daemon at {place} hangs")]
-    Hangs { place: String, source: client::Error },
+    #[error("the daemon at {place} hangs: {what} took longer than {} s", .limit.as_secs_f32())]
+    Hangs { place: String, what: &'static str, limit: Duration },
     #[error("the talk with {daemon} failed")]
     Talk { daemon: String, source: client::Error },
     #[error("{daemon} does not have the image {name}{}; build it there, or fetch it with {tool} pull {name}", has(.there))]
@@ -80,7 +81,7 @@ impl Error {
         Some(match source {
             client::Error::Stopped => Self::Stopped,
             client::Error::Refused(_) => Self::Refused(place),
-            client::Error::Timeout { .. } => Self::Hangs { place, source },
+            client::Error::Timeout { what, limit, .. } => Self::Hangs { place, what, limit },
             client::Error::Io { source: io, .. } if io.kind() == io::ErrorKind::NotFound => return None,
             client::Error::Io { source: io, .. } if io.kind() == io::ErrorKind::PermissionDenied => Self::Denied(place),
             source => Self::Talk { daemon, source },

@@ -36,16 +36,6 @@ impl Name {
         self.0.split('/').map(percent_encode).collect::<Vec<_>>().join("/")
     }
 
-    /// Whether the name says which registry it means: Docker's rule is a dot, a port or `localhost` in the first of several parts.
-    pub(super) fn has_registry(&self) -> bool {
-        self.0.split_once('/').is_some_and(|(first, _)| first.contains(['.', ':']) || first == "localhost")
-    }
-
-    /// The name as podman keeps images that were built on this host without naming a registry.
-    pub(super) fn on_localhost(&self) -> Self {
-        Self(format!("localhost/{}", self.0))
-    }
-
     /// Whether the name may have been taken for the beginning of an ID.
     pub(super) fn is_hexadecimal(&self) -> bool {
         self.0.bytes().all(|byte| byte.is_ascii_hexdigit())
@@ -116,14 +106,5 @@ mod tests {
         let exact = "a".repeat(limits::DAEMON_NAME_BYTES_MAX);
         assert!(exact.parse::<Name>().is_ok());
         assert!(matches!((exact + "a").parse::<Name>(), Err(BadName::Long(_))));
-    }
-
-    #[test]
-    fn a_registry_is_told_from_a_namespace() {
-        let has = |text: &str| text.parse::<Name>().unwrap().has_registry();
-        assert_eq!(
-            ["a", "a:v1", "lib/a", "localhost/a", "a.io/b", "a:5000/b"].map(has),
-            [false, false, false, true, true, true]
-        );
     }
 }
