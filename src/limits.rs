@@ -353,6 +353,9 @@ pub const COMPLAINTS_MAX: usize = 1024;
 /// More lines than this in one second are counted instead of written. A room of 100 machines that are switched on together makes 500.
 pub const LOG_LINES_PER_SECOND_MAX: u32 = 1000;
 
+/// Boot sets served at one time: the present one, and one before it for machines that were loading when another took its place.
+pub const BOOT_SETS_MAX: usize = 2;
+
 // ── iso: partition tables, reader, remaster ──────────────────────────────────────────────────────────────────────
 
 /// Entries of a GUID partition table; every tool makes 128, xorriso 248 at most.

@@ -175,6 +175,47 @@ impl fmt::Display for ByteSize {
     }
 }
 
+/// Neither a number of bytes nor a size such as `20GB`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a size such as 20GB or 500 MiB")]
+pub struct BadByteSize(pub String);
+
+impl FromStr for ByteSize {
+    type Err = BadByteSize;
+
+    /// `20GB`, `1.5 TB`, `500MiB`, `4096`: the units of SI and of IEC 80000-13, whatever their case.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const UNITS: [(&str, u64); 10] = [
+            ("", 1),
+            ("b", 1),
+            ("kb", 1_000),
+            ("mb", 1_000_000),
+            ("gb", 1_000_000_000),
+            ("tb", 1_000_000_000_000),
+            ("kib", 1 << 10),
+            ("mib", 1 << 20),
+            ("gib", 1 << 30),
+            ("tib", 1 << 40),
+        ];
+        let parse = || {
+            let trimmed = text.trim();
+            let digits = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+            let (number, unit) = trimmed.split_at(digits);
+            let unit = unit.trim_start().to_ascii_lowercase();
+            let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit)?;
+            let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+            let mut bytes = whole.parse::<u64>().ok()?.checked_mul(*factor)?;
+            let mut share = *factor;
+            for digit in fraction.bytes() {
+                share /= 10;
+                bytes = bytes.checked_add(u64::from(digit.checked_sub(b'0').filter(|digit| *digit < 10)?) * share)?;
+            }
+            Some(Self(bytes))
+        };
+        parse().ok_or_else(|| BadByteSize(text.to_owned()))
+    }
+}
+
 /// Bytes per second; unknown as long as no millisecond has passed.
 #[must_use]
 pub fn per_second(bytes: u64, time: Duration) -> Option<u64> {
@@ -240,5 +281,23 @@ mod tests {
     fn sizes_for_people() {
         let shown: Vec<String> = [999, 1_000, 1_449_999, 2_000_000_000].map(|n| ByteSize(n).to_string()).into();
         assert_eq!(shown, ["999 B", "1.0 kB", "1.4 MB", "2.0 GB"]);
+    }
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("4096", 4096),
+            ("20GB", 20_000_000_000),
+            (" 1.5 tb ", 1_500_000_000_000),
+            ("500MiB", 500 << 20),
+            ("0.25kB", 250),
+            ("17 B", 17),
+        ] {
+            assert_eq!(text.parse::<ByteSize>().map(|size| size.0), Ok(bytes), "{text}");
+        }
+        for text in ["", "GB", "-1", "1..5GB", "1.2.3", "20 GBs", "99999999999TB", "1,5GB", "20G"] {
+            assert!(text.parse::<ByteSize>().is_err(), "{text}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use super::origin::{Origin, Setting};
 use super::survey::survey;
 use super::template;
 use super::warning::Warning;
-use super::{Args, Config, Inputs};
+use super::{Args, Config, Fetching, Inputs};
 use crate::limits::{CLOUD_CONFIG_BYTES_MAX, CLOUD_CONFIG_BYTES_WARN};
 use crate::units::Digest;
 
@@ -112,13 +112,13 @@ impl Location {
         &self,
         what: &'static str,
         max: usize,
-        ca_file: Option<&Path>,
+        how: Fetching<'_>,
         inputs: &mut dyn Inputs,
     ) -> Result<Vec<u8>, ConfigError> {
         let bytes = match self {
             Self::Stdin => inputs.read_stdin().map_err(|error| explain(&error)),
             Self::Path(path) => inputs.read_file(Path::new(path)).map_err(|error| explain(&error)),
-            Self::Url(url) => inputs.fetch_url(url, ca_file).map_err(|reason| {
+            Self::Url(url) => inputs.fetch_url(url, how).map_err(|reason| {
                 let reason = printable(&reason);
                 // It says once more which URL it was.
                 reason.strip_prefix(&format!("{self}: ")).map_or(reason.clone(), str::to_owned)
@@ -217,7 +217,9 @@ fn source(
     if location == Location::Stdin && args.config.as_deref() == Some("-") {
         return Err(ConfigError::StdinTwice);
     }
-    let bytes = location.read(WHAT, CLOUD_CONFIG_BYTES_MAX, config.ca_file.as_deref(), inputs)?;
+    let offline = config.offline.then_some(config.state_dir.as_path());
+    let how = Fetching { ca_file: config.ca_file.as_deref(), offline };
+    let bytes = location.read(WHAT, CLOUD_CONFIG_BYTES_MAX, how, inputs)?;
     let line_mark = if matches!(location, Location::Path(_)) { ":" } else { ", line " };
     Ok(Some(Source { bytes, name: location.to_string(), line_mark, origin }))
 }

@@ -55,6 +55,8 @@ const KEYS: &[Key] = &[
     key("cloud_config", "The cloud config, or its path, URL or - (file only)"),
     key("values", "Data for the cloud config's template (file only)"),
     key("state_dir", "Where artifacts are kept (default /tmp/auroraboot)"),
+    key("cache_limit", "How much images may take there (default 20GB; none: no limit)"),
+    key("offline", "Ask no server: use what `auroraboot pull` fetched"),
     key("interfaces", "Interfaces to serve (default: all suitable ones)"),
     key("netboot_listen_addr", "IPv4 address to serve from (default: every one)"),
     key("netboot_http_port", "Port machines load from (default 8090)"),

@@ -55,17 +55,26 @@ pub trait Inputs {
     /// The operating system's.
     fn read_file(&mut self, path: &Path) -> io::Result<Vec<u8>>;
 
-    /// The body of an http(s) URL, trusting the certificate authorities of `ca_file` as well.
+    /// The body of an http(s) URL.
     ///
     /// # Errors
     /// One line for the operator.
-    fn fetch_url(&mut self, url: &str, ca_file: Option<&Path>) -> Result<Vec<u8>, String>;
+    fn fetch_url(&mut self, url: &str, how: Fetching<'_>) -> Result<Vec<u8>, String>;
 
     /// Standard input to its end.
     ///
     /// # Errors
     /// The operating system's.
     fn read_stdin(&mut self) -> io::Result<Vec<u8>>;
+}
+
+/// How a URL is fetched.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Fetching<'a> {
+    /// The certificate authorities in it are trusted as well.
+    pub ca_file: Option<&'a Path>,
+    /// No server is asked: the state directory that holds what was fetched before.
+    pub offline: Option<&'a Path>,
 }
 
 /// The whole configuration: every key has a value, and every value knows where it came from.
@@ -79,6 +88,10 @@ pub struct Config {
     /// The architecture to take out of a multi-architecture image.
     pub arch: Setting<Arch>,
     pub state_dir: Setting<PathBuf>,
+    /// Bytes that images in the state directory may take; `None`: no limit.
+    pub cache_limit: Setting<Option<u64>>,
+    /// No server is asked for anything.
+    pub offline: Setting<bool>,
     /// Empty: every suitable one.
     pub interfaces: Setting<Vec<String>>,
     /// Unspecified: every address of the interfaces.
@@ -275,8 +288,11 @@ fn read_file(
     if location == Location::Stdin && args.cloud_config.as_deref() == Some("-") {
         return Err(ConfigError::StdinTwice);
     }
-    let ca_file = assignments.get("ca_file").map(Path::new);
-    let bytes = location.read(WHAT, CONFIG_FILE_BYTES_MAX, ca_file, inputs).map_err(|error| match error {
+    // What the file itself says of this comes too late.
+    let mut from_set = Settings::of(assignments);
+    let (ca_file, offline, state_dir) = (from_set.path("ca_file")?, from_set.flag("offline")?, from_set.state_dir()?);
+    let how = Fetching { ca_file: ca_file.as_deref(), offline: offline.then_some(state_dir.as_path()) };
+    let bytes = location.read(WHAT, CONFIG_FILE_BYTES_MAX, how, inputs).map_err(|error| match error {
         ConfigError::Read { what, name, reason } => {
             let hint = hint(&location).unwrap_or_default();
             ConfigError::Read { what, name, reason: reason + &hint }

@@ -85,6 +85,10 @@ fn settings(config: &Config) -> Vec<Row> {
     rows.extend([
         row("arch", &config.arch, shown),
         row("state_dir", &config.state_dir, |dir| printable(&dir.to_string_lossy())),
+        row("cache_limit", &config.cache_limit, |limit| {
+            limit.map_or_else(|| "none".to_owned(), |limit| ByteSize(limit).to_string())
+        }),
+        row("offline", &config.offline, shown),
         row("interfaces", &config.interfaces, |names| list(names, "every suitable one")),
         row("netboot_listen_addr", &config.netboot_listen_addr, shown),
         row("netboot_http_port", &config.netboot_http_port, shown),

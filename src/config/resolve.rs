@@ -6,12 +6,13 @@ use std::path::PathBuf;
 
 use super::cloud::{Location, is_home};
 use super::error::{ConfigError, place};
+use super::keys;
 use super::machines::{MacPrefix, MachineFilter};
 use super::mask::printable;
 use super::node::Node;
 use super::origin::{Origin, Setting};
 use super::{Config, Iso, Release};
-use crate::units::Arch;
+use crate::units::{Arch, ByteSize};
 
 /// The strongest layer's value of each key; keys are taken out as they are read.
 #[derive(Debug, Default, Clone)]
@@ -38,6 +39,15 @@ impl Settings {
         self.0.remove(key)
     }
 
+    /// The keys that `--set` gave and that are settings.
+    pub fn of(assignments: &BTreeMap<String, String>) -> Self {
+        let known = |(key, value): (&String, &String)| {
+            let setting = Setting { value: Node::Text(value.clone()), origin: Origin::Set };
+            keys::find(key).filter(|key| key.is_supported()).map(|key| (key.name, setting))
+        };
+        Self(assignments.iter().filter_map(known).collect())
+    }
+
     /// Everything but the cloud config and its data.
     ///
     /// # Errors
@@ -58,7 +68,9 @@ impl Settings {
                 github_url: self.text("github_url")?,
             },
             arch: self.parsed("arch", ARCHITECTURE, Arch::host(), |text| text.parse().ok())?,
-            state_dir: self.path("state_dir")?.map(|dir| dir.unwrap_or_else(|| PathBuf::from("/tmp/auroraboot"))),
+            state_dir: self.state_dir()?,
+            cache_limit: self.parsed("cache_limit", "a size, such as 20GB, or none", Some(CACHE_LIMIT), size_limit)?,
+            offline: self.flag("offline")?,
             interfaces: self.list("interfaces", "an interface's name, such as eth0", interface)?,
             netboot_listen_addr: self.parsed(
                 "netboot_listen_addr",
@@ -113,8 +125,12 @@ impl Settings {
         }
     }
 
+    pub fn state_dir(&mut self) -> Result<Setting<PathBuf>, ConfigError> {
+        Ok(self.path("state_dir")?.map(|dir| dir.unwrap_or_else(|| PathBuf::from("/tmp/auroraboot"))))
+    }
+
     /// A file or directory.
-    fn path(&mut self, key: &'static str) -> Result<Setting<Option<PathBuf>>, ConfigError> {
+    pub fn path(&mut self, key: &'static str) -> Result<Setting<Option<PathBuf>>, ConfigError> {
         let setting = self.text(key)?;
         if let Some(path) = setting.value.as_deref().filter(|path| is_home(path)) {
             return Err(ConfigError::Tilde { place: place(key, &printable(path), &setting.origin) });
@@ -163,7 +179,7 @@ impl Settings {
         }
     }
 
-    fn flag(&mut self, key: &'static str) -> Result<Setting<bool>, ConfigError> {
+    pub fn flag(&mut self, key: &'static str) -> Result<Setting<bool>, ConfigError> {
         self.parsed(key, "a boolean: true or false", false, boolean)
     }
 
@@ -229,6 +245,16 @@ const ARCHITECTURE: &str = "an architecture: amd64, arm64 or riscv64";
 
 fn bad_value(key: &'static str, value: &str, origin: Origin, accepted: &'static str) -> ConfigError {
     ConfigError::BadValue { key, value: printable(value), origin, accepted }
+}
+
+/// The layers of about twenty images.
+const CACHE_LIMIT: u64 = 20_000_000_000;
+
+fn size_limit(text: &str) -> Option<Option<u64>> {
+    if text.eq_ignore_ascii_case("none") {
+        return Some(None);
+    }
+    text.parse().ok().map(|ByteSize(bytes)| Some(bytes))
 }
 
 /// The spellings of YAML 1.1, which the original's parser takes for booleans.

@@ -22,11 +22,6 @@ impl BootFiles {
         Self { dir: Mutex::new(BootDir::new(served)), start: Instant::now() }
     }
 
-    /// Serves something else from now on.
-    pub fn replace(&self, served: Arc<Served>) {
-        self.lock().replace(served);
-    }
-
     /// Notes that `mac` was sent an OFFER.
     pub fn offered(&self, mac: MacAddr) {
         self.lock().offered(self.now(), mac);

@@ -9,6 +9,7 @@ pub mod flash;
 pub mod http;
 pub mod inputs;
 pub mod interfaces;
+pub mod job;
 pub mod log;
 pub mod places;
 pub mod prepare;

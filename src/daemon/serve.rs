@@ -47,6 +47,8 @@ pub enum ServeError {
     Open { path: PathBuf, source: io::Error },
     #[error("cannot read the boot loader {path}")]
     Loader { path: PathBuf, source: io::Error },
+    #[error("it is for {now} now, and {is} is served: start again to serve it")]
+    OtherArch { is: Arch, now: Arch },
     #[error("cannot start the thread {0}")]
     Thread(&'static str, #[source] io::Error),
     #[error("the thread {0} ended by a fault of this program; please report what stands above")]
@@ -61,6 +63,34 @@ pub struct Servers {
     web: Option<Web>,
     events: Receiver<Event>,
     journal: Journal,
+    swap: Swap,
+}
+
+/// Puts other media in the place of those that are served.
+#[derive(Debug, Clone)]
+pub struct Swap {
+    arch: Arch,
+    served: Option<Arc<Served>>,
+    shelf: Option<Shelf>,
+}
+
+impl Swap {
+    /// Serves `offer` from now on; what has begun ends with what it began with.
+    ///
+    /// # Errors
+    /// It is for machines of another architecture, which other boot loaders and names belong to.
+    pub fn replace(&self, offer: Offer) -> Result<(), ServeError> {
+        if offer.arch != self.arch {
+            return Err(ServeError::OtherArch { is: self.arch, now: offer.arch });
+        }
+        if let (Some(served), Some(boot_set)) = (&self.served, offer.boot_set) {
+            served.replace(boot_set);
+        }
+        if let (Some(shelf), Some(listing)) = (&self.shelf, offer.listing) {
+            shelf.replace(listing);
+        }
+        Ok(())
+    }
 }
 
 /// What is served to whom.
@@ -87,7 +117,8 @@ impl Offer {
             let blob = |extents: &[Extent]| Blob::new(Arc::clone(&file), extents.to_vec(), &medium.sha256.hex());
             let cloud_config = config.cloud_config.as_ref().map(|cloud| Memory::new(cloud.bytes()));
             let (kernel, initrd) = (blob(&medium.kernel), blob(&medium.initrd));
-            served::BootSet { kernel, initrd, rootfs: blob(&medium.squashfs), cloud_config }
+            let version = medium.sha256.short();
+            served::BootSet { version, kernel, initrd, rootfs: blob(&medium.squashfs), cloud_config }
         });
         let listing = serves_media(config).then(|| {
             let pristine = item(&medium.iso, Kind::Pristine, Arc::clone(&file), medium.sha256, medium.built, false);
@@ -141,7 +172,7 @@ fn modified(file: &File, path: &Path) -> Result<SystemTime, ServeError> {
 pub fn rehearse(config: &Config, names: &Names, web_directory: &Path) -> Result<(), ServeError> {
     let nothing = Blob::new(Arc::new(open(Path::new("/dev/null"))?), Vec::new(), "");
     let [kernel, initrd, rootfs] = [nothing.clone(), nothing.clone(), nothing];
-    let boot_set = served::BootSet { kernel, initrd, rootfs, cloud_config: None };
+    let boot_set = served::BootSet { version: String::new(), kernel, initrd, rootfs, cloud_config: None };
     let offer = Offer {
         arch: config.boots_arch(),
         boot_set: (!*config.disable_netboot).then_some(boot_set),
@@ -162,18 +193,27 @@ impl Servers {
         let netboot =
             offer.boot_set.map(|boot_set| bind_netboot(config, names, (offer.arch, boot_set), &teller)).transpose()?;
         let (boot, netboot) = netboot.unzip();
+        let served = netboot.as_ref().map(|netboot| Arc::clone(&netboot.served));
+        let mut swap = Swap { arch: offer.arch, served, shelf: None };
         let mut sites = http::Sites { netboot, media: None };
         let mut web = None;
         if let Some(listing) = offer.listing {
             let shelf = Shelf::new(listing);
             let described = shelf.clone();
+            swap.shelf = Some(shelf.clone());
             let handler = Box::new(move |request| handlers::respond(&described, request));
             let server = Web::bind(web_directory, handler, teller.clone())?;
             sites.media = Some(http::Media { address: *config.listen_addr, shelf, door: server.door() });
             web = Some(server);
         }
         let http = Http::bind(sites, teller, http::Options::default())?;
-        Ok(Self { boot, http, web, events, journal })
+        Ok(Self { boot, http, web, events, journal, swap })
+    }
+
+    /// What replaces what they serve, while they run.
+    #[must_use]
+    pub fn swap(&self) -> Swap {
+        self.swap.clone()
     }
 
     /// The interfaces that machines are served on, if they are.
@@ -193,7 +233,7 @@ impl Servers {
     /// # Errors
     /// A loop ended by itself.
     pub fn run(self, stop: &Stop) -> Result<(), ServeError> {
-        let Self { boot, http, web, events, journal } = self;
+        let Self { boot, http, web, events, journal, swap: _ } = self;
         let (boot_stopper, http_stopper) = (boot.as_ref().map(Boot::stopper), http.stopper());
         let door = web.as_ref().map(Web::door);
         stop.tell(move || {
@@ -226,7 +266,7 @@ fn bind_netboot(
 ) -> Result<(Boot, http::Netboot), ServeError> {
     let cmdline = Cmdline::new(arch, config.netboot_cmdline.as_deref())?;
     let loaders = loaders(config.loaders_dir.as_deref())?;
-    let served = Arc::new(Served { names: names.clone(), loaders, boot_set, cmdline });
+    let served = Arc::new(Served::new(names.clone(), loaders, cmdline, boot_set));
     let boot = Boot::bind(BootOptions {
         listen: *config.netboot_listen_addr,
         interfaces: config.interfaces.to_vec(),

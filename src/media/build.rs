@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::SystemTime;
 
@@ -53,39 +54,22 @@ const BIOS_IMAGE: &str = "boot/eltorito.img";
 /// # Errors
 /// [`MediaError`]; an ISO of an earlier run is then as it was.
 pub fn build(source: &dyn LayerSource, options: &Options<'_>, watch: &mut Watch<'_>) -> Result<Medium, MediaError> {
-    let menu = menu::grub_cfg(&options.menu)?;
-    let loaders = Loaders::unpack(options)?;
-    let earlier: Option<Stamp> = stamp::load(options.stamp);
-    let iso = options.directory.join(options.name.iso());
-    files::make_parent(&iso)?;
-    let scan = |path| Overlay::scan("iso.overlay_rootfs", path, options.directory).map(Arc::new);
-    let overlay = options.overlay_rootfs.map(scan).transpose()?;
-    let known = earlier.as_ref().and_then(|stamp| stamp.overlay.as_ref());
-    let identity = overlay.as_ref().map(|overlay| overlay.identify(known, watch.cancelled)).transpose()?;
-    let inputs = Inputs {
-        format: FORMAT,
-        product: options.product.to_owned(),
-        layers: (0..source.count()).map(|layer| source.digest(layer).to_string()).collect(),
-        overlay: identity.as_ref().map(|identity| identity.content.clone()),
-        arch: options.menu.arch.to_string(),
-        menu: Digest(Sha256::digest([menu.as_str(), &menu::redirect()].concat()).into()).hex(),
-        loaders: loaders.digest().hex(),
-    };
-    if let Some(earlier) = earlier
-        && let Some(medium) = earlier.medium(options.directory, options.name, &inputs)
-    {
-        return reuse(medium, earlier, identity, options);
+    let mut order = Order::new(source, options, watch.cancelled)?;
+    if let Some(medium) = order.find()? {
+        return Ok(medium);
     }
     files::clean(options.directory)?;
-    let building = Building { options, iso: &iso, part: files::part(&iso), menu: &menu, loaders: &loaders };
-    let built = match (&overlay, &identity) {
-        (Some(overlay), Some(identity)) => {
+    let iso = options.directory.join(options.name.iso());
+    let building = Building { options, iso: &iso, part: files::part(&iso), menu: &order.menu, loaders: &order.loaders };
+    let built = match &order.overlay {
+        Some((overlay, identity)) => {
             let source = WithOverlay::new(source, Arc::clone(overlay), identity)?;
             building.run(&source, overlay_layer::doubt_owners(overlay), watch)
         }
-        _ => building.run(source, None, watch),
+        None => building.run(source, None, watch),
     };
-    let published = built.and_then(|done| building.publish(done, inputs, identity));
+    let identity = order.overlay.map(|(_, identity)| identity);
+    let published = built.and_then(|done| building.publish(done, order.inputs, identity));
     if published.is_err() {
         // At once and not at the next start: a disk that is full would stay full until then.
         files::clean(options.directory).unwrap_or_else(|error| log::warn!("cannot tidy up: {error}"));
@@ -93,22 +77,69 @@ pub fn build(source: &dyn LayerSource, options: &Options<'_>, watch: &mut Watch<
     published
 }
 
-/// An ISO of an earlier run, with what may have been lost of it.
-fn reuse(
-    medium: Medium,
-    mut earlier: Stamp,
-    overlay: Option<Identity>,
+/// The ISO of an image, if an earlier run built it of the same. No layer is opened.
+///
+/// # Errors
+/// [`MediaError`]: an overlay that cannot be read, a checksum file that cannot be written.
+pub fn find(
+    source: &dyn LayerSource,
     options: &Options<'_>,
-) -> Result<Medium, MediaError> {
-    if options.checksum_file {
-        checksum::write(&medium.iso.path, medium.sha256)?;
+    cancelled: &AtomicBool,
+) -> Result<Option<Medium>, MediaError> {
+    Order::new(source, options, cancelled)?.find()
+}
+
+/// What is to be built, and what an earlier run built.
+struct Order<'a> {
+    options: &'a Options<'a>,
+    menu: String,
+    loaders: Loaders,
+    overlay: Option<(Arc<Overlay>, Identity)>,
+    inputs: Inputs,
+    earlier: Option<Stamp>,
+}
+
+impl<'a> Order<'a> {
+    fn new(source: &dyn LayerSource, options: &'a Options<'a>, cancelled: &AtomicBool) -> Result<Self, MediaError> {
+        let menu = menu::grub_cfg(&options.menu)?;
+        let loaders = Loaders::unpack(options)?;
+        let earlier: Option<Stamp> = stamp::load(options.stamp);
+        files::make_parent(&options.directory.join(options.name.iso()))?;
+        let mut overlay = None;
+        if let Some(path) = options.overlay_rootfs {
+            let found = Overlay::scan("iso.overlay_rootfs", path, options.directory)?;
+            let known = earlier.as_ref().and_then(|stamp| stamp.overlay.as_ref());
+            let identity = found.identify(known, cancelled)?;
+            overlay = Some((Arc::new(found), identity));
+        }
+        let inputs = Inputs {
+            format: FORMAT,
+            product: options.product.to_owned(),
+            layers: (0..source.count()).map(|layer| source.digest(layer).to_string()).collect(),
+            overlay: overlay.as_ref().map(|(_, identity)| identity.content.clone()),
+            arch: options.menu.arch.to_string(),
+            menu: Digest(Sha256::digest([menu.as_str(), &menu::redirect()].concat()).into()).hex(),
+            loaders: loaders.digest().hex(),
+        };
+        Ok(Self { options, menu, loaders, overlay, inputs, earlier })
     }
-    if earlier.overlay != overlay {
-        // Touched and still the same: the next run need not read it all again.
-        earlier.overlay = overlay;
-        stamp::save(options.stamp, &earlier)?;
+
+    /// The ISO of an earlier run, with what may have been lost of it.
+    fn find(&mut self) -> Result<Option<Medium>, MediaError> {
+        let Self { options, earlier, inputs, .. } = self;
+        let Some(earlier) = earlier else { return Ok(None) };
+        let Some(medium) = earlier.medium(options.directory, options.name, inputs) else { return Ok(None) };
+        if options.checksum_file {
+            checksum::write(&medium.iso.path, medium.sha256)?;
+        }
+        let overlay = self.overlay.as_ref().map(|(_, identity)| identity.clone());
+        if earlier.overlay != overlay {
+            // Touched and still the same: the next run need not read it all again.
+            earlier.overlay = overlay;
+            stamp::save(options.stamp, earlier)?;
+        }
+        Ok(Some(medium))
     }
-    Ok(medium)
 }
 
 /// The boot programs that this one brings.

@@ -47,8 +47,11 @@ pub(super) fn create_new(path: &Path, mode: u32) -> Result<File, FileError> {
     file.map_err(|source| FileError::Write { path: path.to_owned(), source })
 }
 
-/// Writes a small file, readable by those whom `mode` names.
-pub(super) fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), FileError> {
+/// Writes a small file, readable by those whom `mode` names: whole and on the disk, or not at all.
+///
+/// # Errors
+/// [`FileError`]
+pub fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), FileError> {
     write_part(path, mode, bytes)?.sync_all().map_err(|source| refused(path, source))?;
     publish(path)
 }

@@ -29,12 +29,12 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-pub use self::build::build;
+pub use self::build::{build, find};
 pub use self::checksum::Hashing;
 pub use self::custom::{Custom, CustomError, Wanted, customise, seal};
 use self::efi::{EfiError, EspError};
 pub use self::facts::ImageFacts;
-pub use self::files::FileError;
+pub use self::files::{FileError, write as write_file};
 pub use self::inspect::{Given, InspectError, inspect};
 pub use self::medium::{Artifact, Medium};
 use self::menu::{MenuError, MenuOptions};

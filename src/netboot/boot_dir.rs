@@ -8,7 +8,7 @@
 use super::names::file;
 use super::recent::Recent;
 use super::script::{self, Network};
-use super::served::{Body, Served};
+use super::served::Served;
 use crate::limits;
 use crate::units::MacAddr;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -43,11 +43,6 @@ impl BootDir {
         }
     }
 
-    /// Serves something else from now on.
-    pub fn replace(&mut self, served: Arc<Served>) {
-        self.served = served;
-    }
-
     /// Notes that `mac` was sent an OFFER.
     pub fn offered(&mut self, now: Duration, mac: MacAddr) {
         self.offered.note(now, mac, ());
@@ -66,7 +61,10 @@ impl BootDir {
             self.seen_at(now, from, name.mac);
         }
         match self.asked(now, from, name)? {
-            Asked::Script(mac, network) => Some(self.script(server, mac, network)),
+            Asked::Script(mac, network) => {
+                let server = SocketAddrV4::new(server, self.served.names.http_port());
+                Some(self.served.script(server, mac, network)?.bytes)
+            }
             Asked::FindByMac => Some(script::find_by_mac(server).into_bytes().into()),
             Asked::Loader(file) => Some(self.served.loader(file)?.1.bytes.clone()),
         }
@@ -98,14 +96,6 @@ impl BootDir {
         self.offered.find(now, &mac)?;
         // The script that led here has brought the network up.
         Some(Asked::Script(mac, Network::Up))
-    }
-
-    fn script(&self, server: Ipv4Addr, mac: MacAddr, network: Network) -> Arc<[u8]> {
-        let server = SocketAddrV4::new(server, self.served.names.http_port());
-        match self.served.script(server, mac, network) {
-            Body::Memory(memory) => memory.bytes,
-            Body::Blob(_) => Arc::default(),
-        }
     }
 }
 

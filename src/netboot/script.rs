@@ -18,6 +18,14 @@ pub enum Network {
     Down,
 }
 
+/// What a machine is to fetch.
+#[derive(Debug, Clone, Copy)]
+pub struct Fetched<'a> {
+    /// The boot set's: kernel, initrd and root file system of one machine must be of one set, also when another takes its place meanwhile.
+    pub version: &'a str,
+    pub has_config: bool,
+}
+
 /// The script that boots `mac` with what `server` serves.
 #[must_use]
 pub fn boot(
@@ -25,11 +33,11 @@ pub fn boot(
     server: SocketAddrV4,
     mac: MacAddr,
     cmdline: &Cmdline,
-    has_config: bool,
+    fetched: Fetched<'_>,
     network: Network,
 ) -> String {
-    let url = |file| names.url_at(server, mac, file);
-    let config_url = has_config.then(|| url(file::CLOUD_CONFIG));
+    let url = |file| names.url_at(server, mac, &format!("{}/{file}", fetched.version));
+    let config_url = fetched.has_config.then(|| url(file::CLOUD_CONFIG));
     let rootfs_url = url(file::ROOTFS);
     let line = cmdline.render(mac, Urls { rootfs: &rootfs_url, cloud_config: config_url.as_deref() });
     let mut script = format!("#!ipxe\necho AuroraBoot: booting {mac} from {server}\nset attempt:int32 0\n");
@@ -89,13 +97,14 @@ mod tests {
 
     fn script(network: Network) -> String {
         let names = Names::new([1; 32], 8090);
-        boot(&names, SERVER, MAC, &Cmdline::new(Arch::Amd64, None).unwrap(), true, network)
+        let fetched = Fetched { version: "v1", has_config: true };
+        boot(&names, SERVER, MAC, &Cmdline::new(Arch::Amd64, None).unwrap(), fetched, network)
     }
 
     #[test]
     fn a_machines_script_names_its_files_at_the_server_it_asked() {
         let script = script(Network::Down);
-        let base = format!("http://10.0.0.1:8090/{}", Names::new([1; 32], 8090).token(MAC));
+        let base = format!("http://10.0.0.1:8090/{}/v1", Names::new([1; 32], 8090).token(MAC));
         for line in [
             "#!ipxe".to_owned(),
             format!("kernel --name kernel {base}/kernel || goto again"),

@@ -1,28 +1,36 @@
 //! Everything that is served to machines, and which name means what.
+//!
+//! Another boot set may take the present one's place at any time. A machine's script names its set, so that a machine which began with
+//! one ends with it: a kernel with the modules of another does not come up.
 
 use super::blob::Blob;
 use super::cmdline::Cmdline;
 use super::event::Piece;
 use super::names::{Names, file};
-use super::script::{self, Network};
+use super::script::{self, Fetched, Network};
 use crate::http::response;
+use crate::limits;
 use crate::units::MacAddr;
 use sha2::{Digest, Sha256};
+use std::collections::VecDeque;
 use std::net::SocketAddrV4;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
-/// What one start of the server serves. It never changes; a new one takes its place when the image does.
+/// What the server serves.
 #[derive(Debug)]
 pub struct Served {
     pub names: Names,
     pub loaders: Loaders,
-    pub boot_set: BootSet,
     pub cmdline: Cmdline,
+    /// The present one first, then those before it that machines may still be loading.
+    boot_sets: RwLock<VecDeque<Arc<BootSet>>>,
 }
 
 /// The operating system.
 #[derive(Debug, Clone)]
 pub struct BootSet {
+    /// Sets with the same bytes have the same one. It is part of paths: letters and digits.
+    pub version: String,
     pub kernel: Blob,
     pub initrd: Blob,
     pub rootfs: Blob,
@@ -103,6 +111,28 @@ pub struct Found {
 }
 
 impl Served {
+    #[must_use]
+    pub fn new(names: Names, loaders: Loaders, cmdline: Cmdline, boot_set: BootSet) -> Self {
+        Self { names, loaders, cmdline, boot_sets: RwLock::new(VecDeque::from([Arc::new(boot_set)])) }
+    }
+
+    /// Gives another boot set to machines that begin from now on.
+    pub fn replace(&self, boot_set: BootSet) {
+        let mut sets = self.boot_sets.write().unwrap_or_else(PoisonError::into_inner);
+        sets.retain(|set| set.version != boot_set.version);
+        sets.push_front(Arc::new(boot_set));
+        sets.truncate(limits::BOOT_SETS_MAX);
+    }
+
+    fn present(&self) -> Option<Arc<BootSet>> {
+        self.boot_sets.read().unwrap_or_else(PoisonError::into_inner).front().cloned()
+    }
+
+    fn boot_set(&self, version: &str) -> Option<Arc<BootSet>> {
+        let sets = self.boot_sets.read().unwrap_or_else(PoisonError::into_inner);
+        sets.iter().find(|set| set.version == version).cloned()
+    }
+
     /// What an HTTP `path` stands for at the server address `local`, at which the request came in: scripts name that address, not
     /// what a `Host` header claims. `None` for every name that is not served, without telling why.
     #[must_use]
@@ -116,28 +146,42 @@ impl Served {
             });
         }
         let name = self.names.parse(path)?;
-        let piece = |piece, body: Body| (What::Piece(name.mac, piece), body);
-        let blob = |blob: &Blob| Body::Blob(blob.clone());
         let (what, body) = match name.file {
-            file::SCRIPT => (What::Script(name.mac), self.script(local, name.mac, Network::Up)),
-            file::AUTOEXEC => (What::Script(name.mac), self.script(local, name.mac, Network::Down)),
-            file::KERNEL => piece(Piece::Kernel, blob(&self.boot_set.kernel)),
-            file::INITRD => piece(Piece::Initrd, blob(&self.boot_set.initrd)),
-            file::ROOTFS => piece(Piece::Rootfs, blob(&self.boot_set.rootfs)),
-            file::CLOUD_CONFIG => piece(Piece::CloudConfig, Body::Memory(self.boot_set.cloud_config.clone()?)),
+            file::SCRIPT => (What::Script(name.mac), Body::Memory(self.script(local, name.mac, Network::Up)?)),
+            file::AUTOEXEC => (What::Script(name.mac), Body::Memory(self.script(local, name.mac, Network::Down)?)),
             other => {
-                let (loader, memory) = self.loader(other)?;
-                piece(Piece::Loader(loader), Body::Memory(memory.clone()))
+                let (piece, body) = self.piece(other)?;
+                (What::Piece(name.mac, piece), body)
             }
         };
         Some(Found { what, content_type: response::content_type(name.file), body })
     }
 
+    /// A loader, or `<version>/<file>` of a boot set; without a version, of the present one.
+    fn piece(&self, name: &str) -> Option<(Piece, Body)> {
+        let (boot_set, file) = match name.split_once('/') {
+            Some((version, file)) => (self.boot_set(version)?, file),
+            None => (self.present()?, name),
+        };
+        let blob = |blob: &Blob| Body::Blob(blob.clone());
+        Some(match file {
+            file::KERNEL => (Piece::Kernel, blob(&boot_set.kernel)),
+            file::INITRD => (Piece::Initrd, blob(&boot_set.initrd)),
+            file::ROOTFS => (Piece::Rootfs, blob(&boot_set.rootfs)),
+            file::CLOUD_CONFIG => (Piece::CloudConfig, Body::Memory(boot_set.cloud_config.clone()?)),
+            _ => {
+                let (loader, memory) = self.loader(name)?;
+                (Piece::Loader(loader), Body::Memory(memory.clone()))
+            }
+        })
+    }
+
     /// A machine's boot script.
     #[must_use]
-    pub fn script(&self, server: SocketAddrV4, mac: MacAddr, network: Network) -> Body {
-        let has_config = self.boot_set.cloud_config.is_some();
-        Body::Memory(Memory::text(script::boot(&self.names, server, mac, &self.cmdline, has_config, network)))
+    pub fn script(&self, server: SocketAddrV4, mac: MacAddr, network: Network) -> Option<Memory> {
+        let boot_set = self.present()?;
+        let fetched = Fetched { version: &boot_set.version, has_config: boot_set.cloud_config.is_some() };
+        Some(Memory::text(script::boot(&self.names, server, mac, &self.cmdline, fetched, network)))
     }
 
     /// A loader by its file name.
@@ -160,21 +204,17 @@ pub(crate) mod tests {
     pub const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
     const LOCAL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 8090);
 
-    pub fn served(cloud_config: Option<&'static [u8]>) -> Served {
+    fn boot_set(version: &str, size: u64, cloud_config: Option<&'static [u8]>) -> BootSet {
         let blob = |size, version| Blob::whole(File::open("/dev/null").unwrap(), size, version);
-        Served {
-            names: Names::new([3; 32], 8090),
-            loaders: [("undionly.kpxe", Arc::from(*b"BIOS")), ("snponly.efi", Arc::from(*b"UEFI"))]
-                .into_iter()
-                .collect(),
-            boot_set: BootSet {
-                kernel: blob(1, "k"),
-                initrd: blob(2, "i"),
-                rootfs: blob(3, "r"),
-                cloud_config: cloud_config.map(Memory::new),
-            },
-            cmdline: Cmdline::new(Arch::Amd64, None).unwrap(),
-        }
+        let (kernel, initrd, rootfs) = (blob(size, "k"), blob(size + 1, "i"), blob(size + 2, "r"));
+        BootSet { version: version.to_owned(), kernel, initrd, rootfs, cloud_config: cloud_config.map(Memory::new) }
+    }
+
+    pub fn served(cloud_config: Option<&'static [u8]>) -> Served {
+        let loaders = [("undionly.kpxe", Arc::from(*b"BIOS")), ("snponly.efi", Arc::from(*b"UEFI"))];
+        let cmdline = Cmdline::new(Arch::Amd64, None).unwrap();
+        let names = Names::new([3; 32], 8090);
+        Served::new(names, loaders.into_iter().collect(), cmdline, boot_set("v1", 1, cloud_config))
     }
 
     #[test]
@@ -198,6 +238,29 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_machine_ends_with_the_set_it_began_with() {
+        let served = served(None);
+        let size = |file: &str| {
+            let found = served.find(LOCAL, &format!("/{}", served.names.path(MAC, file)))?;
+            Some(found.body.size())
+        };
+        let script = || {
+            let script = served.script(LOCAL, MAC, Network::Up).unwrap();
+            String::from_utf8(script.bytes.to_vec()).unwrap()
+        };
+        assert!(script().contains("/v1/kernel ") && script().contains("/v1/rootfs.squashfs "), "{}", script());
+        served.replace(boot_set("v2", 10, None));
+        assert!(script().contains("/v2/kernel ") && !script().contains("/v1/"), "{}", script());
+        assert_eq!([size("v1/initrd"), size("v2/initrd"), size("initrd")], [Some(2), Some(11), Some(11)]);
+        served.replace(boot_set("v2", 10, None));
+        assert_eq!(size("v1/initrd"), Some(2), "the same again changes nothing");
+        for number in 0..limits::BOOT_SETS_MAX {
+            served.replace(boot_set(&format!("w{number}"), 20, None));
+        }
+        assert_eq!([size("v2/kernel"), size("w0/kernel")], [None, Some(20)], "and old ones go");
+    }
+
+    #[test]
     fn other_names_are_nobodys() {
         let served = served(None);
         let token = served.names.token(MAC);
@@ -205,7 +268,17 @@ pub(crate) mod tests {
         {
             assert!(served.find(LOCAL, path).is_none(), "{path}");
         }
-        for file in ["config.yaml", "../kernel", "./kernel", "kernel/", "KERNEL", "kernel\0", "by-mac"] {
+        for file in [
+            "config.yaml",
+            "../kernel",
+            "./kernel",
+            "kernel/",
+            "KERNEL",
+            "kernel\0",
+            "by-mac",
+            "v2/kernel",
+            "v1/undionly.kpxe",
+        ] {
             assert!(served.find(LOCAL, &format!("/{token}/{file}")).is_none(), "{file}");
         }
     }

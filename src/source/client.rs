@@ -34,6 +34,8 @@ pub struct Settings {
     pub allow_insecure: bool,
     /// PEM certificates that are trusted beside the public roots and the system's.
     pub ca_file: Option<PathBuf>,
+    /// The key `offline`: every request fails with [`Error::Offline`].
+    pub offline: bool,
     pub proxies: Proxies,
     /// All requests go to the server behind this Unix socket, whatever host their address names.
     pub socket: Option<PathBuf>,
@@ -106,6 +108,10 @@ pub enum Error {
     TooLarge { url: String, limit: u64 },
     #[error("{url}: the server answers {status}")]
     Status { url: String, status: u16 },
+    #[error(
+        "offline is set, so {0} is not asked; run `auroraboot pull` with this configuration where there is a network"
+    )]
+    Offline(String),
     #[error("stopped")]
     Stopped,
 }
@@ -115,7 +121,7 @@ impl Error {
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         match self {
-            Self::Resolve(_) => true,
+            Self::Resolve(_) | Self::Offline(_) => true,
             Self::Proxied { source, .. } => source.is_unreachable(),
             // 502, 503, 504: the proxy is there and its way out is not. ureq gives the status only in words.
             Self::ProxyRefused { reason, .. } => reason.contains("responded 50"),
@@ -346,6 +352,9 @@ impl Client {
     ) -> Result<Response, Error> {
         if self.stop.is_stopped() {
             return Err(Error::Stopped);
+        }
+        if self.settings.offline {
+            return Err(Error::Offline(url.authority.clone()));
         }
         let agents = match (&self.unverified, trust) {
             (Some(unverified), Trust::AsConfigured) => unverified,

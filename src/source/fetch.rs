@@ -185,6 +185,8 @@ impl Place<'_> {
             fetched => return fetched,
         };
         match self.earlier(key).and_then(|stamp| self.reused(&stamp)) {
+            // That is as it was wanted.
+            Some(iso) if error.is_offline() => Ok(iso),
             Some(iso) => {
                 log::warn!("{}; using {}, which was downloaded from there earlier", chain(&error), self.into.display());
                 Ok(iso)
@@ -342,11 +344,21 @@ impl Place<'_> {
 /// Says of itself whether it is that nobody could be reached.
 pub(super) trait Unreachable: std::error::Error {
     fn is_unreachable(&self) -> bool;
+    /// Nobody was to be reached.
+    fn is_offline(&self) -> bool;
 }
 
 impl Unreachable for Error {
     fn is_unreachable(&self) -> bool {
         Error::is_unreachable(self)
+    }
+
+    fn is_offline(&self) -> bool {
+        matches!(
+            self,
+            Self::Client(client::Error::Offline(_))
+                | Self::NoChecksum(checksum::Error::Client(client::Error::Offline(_)))
+        )
     }
 }
 

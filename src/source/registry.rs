@@ -85,7 +85,7 @@ pub fn resolve(registry: &Registry, arch: Arch, cache: &BlobCache) -> Result<Ima
         return follow(registry, arch, cache, digest, &bytes);
     }
     // Where there is something to go on with, nobody waits for long.
-    let patience = recall(registry, arch, cache).map(|_| limits::REGISTRY_PATIENCE);
+    let patience = recall(&registry.reference, arch, cache).map(|_| limits::REGISTRY_PATIENCE);
     let (digest, bytes) = registry.tagged(cache, patience)?;
     let image = follow(registry, arch, cache, digest, &bytes)?;
     let remembered = cache.remember(&tag_name(&registry.reference, arch), &image.digest);
@@ -94,16 +94,34 @@ pub fn resolve(registry: &Registry, arch: Arch, cache: &BlobCache) -> Result<Ima
     Ok(image)
 }
 
-/// What the tag stood for when [`resolve`] last succeeded, and when that was; taken from the cache alone.
+/// What the name stood for when [`resolve`] last succeeded, taken from the cache alone; and when that was, for a tag. A digest always
+/// stands for the same.
 #[must_use]
-pub fn recall(registry: &Registry, arch: Arch, cache: &BlobCache) -> Option<(ImageManifest, SystemTime)> {
-    let (digest, when) = cache.recall(&tag_name(&registry.reference, arch))?;
+pub fn recall(reference: &Reference, arch: Arch, cache: &BlobCache) -> Option<(ImageManifest, Option<SystemTime>)> {
+    if let Some(digest) = reference.digest() {
+        return Some((recall_digest(digest, arch, cache)?, None));
+    }
+    let (digest, when) = cache.recall(&tag_name(reference, arch))?;
+    Some((recall_digest(digest, arch, cache)?, Some(when)))
+}
+
+fn recall_digest(mut digest: Digest, arch: Arch, cache: &BlobCache) -> Option<ImageManifest> {
     let document = |digest| cache.read_document(&digest, limits::MANIFEST_BYTES_MAX);
-    let Ok(Document::Manifest(found)) = manifest::parse(&document(digest)?) else { return None };
+    let parse = |digest| manifest::parse(&document(digest)?).ok();
+    let mut documents = vec![digest];
+    let found = match parse(digest)? {
+        Document::Manifest(found) => found,
+        Document::Index(index) => {
+            digest = index.choose(arch).ok()?;
+            documents.push(digest);
+            let Document::Manifest(found) = parse(digest)? else { return None };
+            found
+        }
+    };
     let config = found.config().ok()?;
+    documents.push(config);
     manifest::check_config(&document(config)?, arch).ok()?;
-    let layers = found.layers().ok()?;
-    Some((ImageManifest { digest, arch, layers, documents: vec![digest, config] }, when))
+    Some(ImageManifest { digest, arch, layers: found.layers().ok()?, documents })
 }
 
 /// One tag has an image for each architecture.

@@ -105,6 +105,10 @@ impl Unreachable for Error {
             _ => false,
         }
     }
+
+    fn is_offline(&self) -> bool {
+        matches!(self, Self::Fetch(source) if source.is_offline())
+    }
 }
 
 impl ReleaseQuery<'_> {

@@ -126,12 +126,10 @@ fn names() -> Names {
 fn options(listen: Ipv4Addr, interfaces: &[&str]) -> (BootOptions, Receiver<Event>) {
     let (teller, events) = event::channel(4096);
     let nothing = || Blob::whole(File::open("/dev/null").unwrap(), 0, "");
-    let served = Served {
-        names: names(),
-        loaders: [("snponly.efi", Arc::from(vec![0x5a; 5_000]))].into_iter().collect(),
-        boot_set: BootSet { kernel: nothing(), initrd: nothing(), rootfs: nothing(), cloud_config: None },
-        cmdline: Cmdline::new(Arch::Amd64, None).unwrap(),
-    };
+    let (kernel, initrd, rootfs) = (nothing(), nothing(), nothing());
+    let boot_set = BootSet { version: String::new(), kernel, initrd, rootfs, cloud_config: None };
+    let loaders = [("snponly.efi", Arc::from(vec![0x5a; 5_000]))].into_iter().collect();
+    let served = Served::new(names(), loaders, Cmdline::new(Arch::Amd64, None).unwrap(), boot_set);
     let options = BootOptions {
         listen,
         interfaces: interfaces.iter().map(|name| (*name).to_owned()).collect(),

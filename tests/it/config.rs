@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use auroraboot::config::{self, Args, Command, Config, Image, Inputs, Origin, Warning, cli};
+use auroraboot::config::{self, Args, Command, Config, Fetching, Image, Inputs, Origin, Warning, cli};
 use auroraboot::limits::{CLOUD_CONFIG_BYTES_MAX, CLOUD_CONFIG_BYTES_WARN, CONFIG_FILE_BYTES_MAX};
 use auroraboot::units::{Arch, chain};
 
@@ -38,8 +38,8 @@ impl Inputs for Fake {
         }
     }
 
-    fn fetch_url(&mut self, url: &str, ca_file: Option<&Path>) -> Result<Vec<u8>, String> {
-        self.ca_files.push(ca_file.map(Path::to_owned));
+    fn fetch_url(&mut self, url: &str, how: Fetching<'_>) -> Result<Vec<u8>, String> {
+        self.ca_files.push(how.ca_file.map(Path::to_owned));
         self.read(url).ok_or_else(|| format!("{url}: status 404"))
     }
 

@@ -93,17 +93,15 @@ pub fn served() -> Served {
     // Two places in one file, as in an ISO.
     let half = KERNEL_BYTES as u64 / 2;
     let kernel_extents = vec![Extent { offset: 100, length: half }, Extent { offset: 100 + half, length: half }];
-    Served {
-        names: Names::new([9; 32], 8090),
-        loaders: [("snponly.efi", Arc::from(*b"MZ not really"))].into_iter().collect(),
-        boot_set: BootSet {
-            kernel: Blob::new(Arc::new(kernel), kernel_extents, "kernel-1"),
-            initrd: Blob::whole(temporary_file(b"initrd"), 6, "initrd-1"),
-            rootfs: Blob::whole(rootfs, ROOTFS_BYTES, "rootfs-1"),
-            cloud_config: Some(Memory::new(CLOUD_CONFIG)),
-        },
-        cmdline: Cmdline::new(Arch::Amd64, None).unwrap(),
-    }
+    let boot_set = BootSet {
+        version: "v1".to_owned(),
+        kernel: Blob::new(Arc::new(kernel), kernel_extents, "kernel-1"),
+        initrd: Blob::whole(temporary_file(b"initrd"), 6, "initrd-1"),
+        rootfs: Blob::whole(rootfs, ROOTFS_BYTES, "rootfs-1"),
+        cloud_config: Some(Memory::new(CLOUD_CONFIG)),
+    };
+    let loaders = [("snponly.efi", Arc::from(*b"MZ not really"))].into_iter().collect();
+    Served::new(Names::new([9; 32], 8090), loaders, Cmdline::new(Arch::Amd64, None).unwrap(), boot_set)
 }
 
 fn pattern(bytes: usize) -> Vec<u8> {
@@ -347,11 +345,18 @@ fn when_full_the_longest_waiting_makes_room_and_the_busy_are_left_alone() {
 fn a_file_that_becomes_shorter_ends_the_response_not_the_server() {
     let rootfs = temporary_file(&[]);
     rootfs.set_len(ROOTFS_BYTES).unwrap();
-    let mut set = served();
-    set.boot_set.rootfs = Blob::whole(rootfs.try_clone().unwrap(), ROOTFS_BYTES, "r");
-    let names = set.names.clone();
+    let served = served();
+    let nothing = Blob::whole(temporary_file(&[]), 0, "nothing");
+    served.replace(BootSet {
+        version: "v2".to_owned(),
+        kernel: nothing.clone(),
+        initrd: nothing,
+        rootfs: Blob::whole(rootfs.try_clone().unwrap(), ROOTFS_BYTES, "r"),
+        cloud_config: None,
+    });
+    let names = served.names.clone();
     let (teller, events) = event::channel(100);
-    let http = bind("127.0.0.1:0".parse().unwrap(), set, teller, Options::default()).unwrap();
+    let http = bind("127.0.0.1:0".parse().unwrap(), served, teller, Options::default()).unwrap();
     let Some(SocketAddr::V4(address)) = http.netboot_addr() else { panic!("an IPv4 address") };
     let stopper = http.stopper();
     let thread = std::thread::spawn(move || http.run());
