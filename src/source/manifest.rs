@@ -3,7 +3,6 @@
 use serde::Deserialize;
 use sha2::Digest as _;
 
-use super::reference::Reference;
 use crate::limits;
 use crate::units::{Arch, ByteSize, Digest};
 
@@ -323,7 +322,7 @@ pub fn check_config(bytes: &[u8], wanted: Arch) -> Result<(), Error> {
 
 /// The line that says what was found.
 #[must_use]
-pub fn summary(reference: &Reference, image: &ImageManifest) -> String {
+pub fn summary(reference: &dyn std::fmt::Display, image: &ImageManifest) -> String {
     let (count, size) = (image.layers.len(), ByteSize(image.total_size()));
     let layers = if count == 1 { "1 layer".to_owned() } else { format!("{count} layers") };
     format!("Image {reference} for {}: sha256:{}, {layers}, {size}", image.arch, image.digest.short())

@@ -167,7 +167,7 @@ fn progress_is_told_to_the_end() {
     let manifest = resolve(&session, Arch::Amd64, &cache).unwrap();
     let lines = shared(Mutex::new(Vec::new()));
     let sink = lines.clone();
-    let mut shown = progress::Progress::new(progress::Style::Lines);
+    let mut shown = progress::Progress::new(progress::DOWNLOAD, progress::Style::Lines);
     let observer = Box::new(move |now, state| sink.lock().unwrap().extend(shown.update(now, state)));
     let layers = fetch(session, &manifest, &cache, &pull::top_first(&manifest), observer).unwrap();
     layers.wait().unwrap();
