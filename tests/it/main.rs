@@ -6,6 +6,7 @@ mod cache;
 mod cli;
 mod config;
 mod dhcp;
+mod directory;
 mod dockerd;
 mod efi;
 mod fat;
