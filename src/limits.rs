@@ -139,8 +139,11 @@ pub const DAEMON_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// The description of an image, or a list of all; 8000 images take 4 MB.
 pub const DAEMON_ANSWER_BYTES_MAX: u64 = 8 << 20;
 
-/// The name of an image in a daemon: registry 255, repository 255, tag 128, digest 71.
-pub const DAEMON_NAME_BYTES_MAX: usize = 1 << 10;
+/// The name of an image in a daemon: registry 255, repository 255, tag 128, digest 71, and what stands between them.
+pub const DAEMON_NAME_BYTES_MAX: usize = 800;
+
+/// The end of an export that is kept: Docker's last words stand there when it cannot finish.
+pub const DAEMON_LAST_WORDS_BYTES_MAX: usize = 1 << 10;
 
 // ── rootfs ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::address;
 use super::name::Name;
 use crate::limits;
-use crate::source::client;
+use crate::source::{archive, client};
 use crate::units::{Arch, chain};
 
 /// Why there is no image from a daemon. `daemon` says which one: its kind and where it was reached.
@@ -49,6 +49,16 @@ pub enum Error {
     NotADaemon { place: String },
     #[error("{daemon} describes {name} in a way that is not understood: {what}")]
     Description { daemon: String, name: Name, what: String },
+    #[error("{daemon} could not export {name}: {message}")]
+    ExportRefused { daemon: String, name: Name, message: String },
+    #[error("what {daemon} exported as {name} cannot be used")]
+    Export { daemon: String, name: Name, source: Box<archive::Error> },
+    #[error("{daemon} exported other layers than {name} had a moment ago; was it built anew meanwhile? Start again")]
+    Changed { daemon: String, name: Name },
+    #[error(
+        "the layers of {name} went from the cache as soon as they were there; does another run use the same state_dir?"
+    )]
+    NotKept { name: Name },
     #[error("no local daemon can give {name}: {}", .errors.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; "))]
     Several { name: Name, errors: Vec<Error> },
     #[error("stopped")]
