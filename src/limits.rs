@@ -145,6 +145,32 @@ pub const DAEMON_NAME_BYTES_MAX: usize = 800;
 /// The end of an export that is kept: Docker's last words stand there when it cannot finish.
 pub const DAEMON_LAST_WORDS_BYTES_MAX: usize = 1 << 10;
 
+// ── archives of images ───────────────────────────────────────────────────────────────────────────────────────────
+
+/// Members of an image archive; the old form of `docker save` has four for each layer of each image.
+pub const ARCHIVE_MEMBERS_MAX: usize = 100_000;
+
+/// Links followed to one layer; Docker and skopeo make one.
+pub const ARCHIVE_LINKS_FOLLOWED_MAX: usize = 16;
+
+/// Indexes below `index.json` on the way to an image; tools make two at most.
+pub const ARCHIVE_INDEXES_NESTED_MAX: usize = 4;
+
+/// Documents read to find one image, and images in one list.
+pub const ARCHIVE_DOCUMENTS_MAX: usize = 1_000;
+
+/// What may follow the end of a compressed archive, unpacked: tar fills its last record up, in practice to 10 KiB.
+pub const ARCHIVE_PADDING_BYTES_MAX: u64 = 16 << 20;
+
+/// A member of a stream up to this size waits in memory: every tool's empty layers, lists and version files.
+pub const SPOOL_SMALL_BYTES_MAX: u64 = 64 << 10;
+
+/// All members of a stream together that wait in memory.
+pub const SPOOL_MEMORY_BYTES_MAX: u64 = 32 << 20;
+
+/// Layers that are written for one stream: those of all its images, for which of them is wanted stands at its end.
+pub const SPOOL_PARTS_MAX: usize = 4_096;
+
 // ── rootfs ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Characters of one name, path or other text of an image in a message.

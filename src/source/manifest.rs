@@ -202,6 +202,11 @@ impl Index {
         digest.ok_or_else(|| Error::NoArch { wanted, there: self.platforms() })
     }
 
+    /// What is listed without a platform: further indexes, and manifests whose configuration tells.
+    pub fn unspecified(&self) -> impl Iterator<Item = Digest> {
+        self.manifests.iter().filter(|entry| entry.platform.is_none()).filter_map(|entry| entry.digest.parse().ok())
+    }
+
     fn platforms(&self) -> Vec<String> {
         // Attestations (provenance, SBOM) are listed as manifests for `unknown/unknown`.
         let known = self.manifests.iter().filter_map(|d| d.platform.as_ref()).filter(|p| p.architecture != "unknown");

@@ -54,7 +54,7 @@ pub fn recall(name: &Name, arch: Arch, cache: &BlobCache) -> Option<(DaemonLayer
     let Ok(Document::Manifest(manifest)) = manifest::parse(&document(digest)?) else { return None };
     let config = document(manifest.config().ok()?)?;
     manifest::check_config(&config, arch).ok()?;
-    let diff_ids = archive::diff_ids(&config)?;
+    let diff_ids = archive::diff_ids(&config, "the configuration", manifest.layers().ok()?.len()).ok()?;
     let (name, cache) = (name.clone(), cache.clone());
     let (pending, image) = (Mutex::default(), OnceLock::new());
     Some((DaemonLayers { name, arch, diff_ids, cache, pending, image }, when))
