@@ -55,6 +55,8 @@ pub enum Error {
     Export { daemon: String, name: Name, source: Box<archive::Error> },
     #[error("{daemon} exported other layers than {name} had a moment ago; was it built anew meanwhile? Start again")]
     Changed { daemon: String, name: Name },
+    #[error("{daemon} no longer has the image that {name} was a moment ago; was it built anew meanwhile? Start again")]
+    Gone { daemon: String, name: Name },
     #[error(
         "the layers of {name} went from the cache as soon as they were there; does another run use the same state_dir?"
     )]
