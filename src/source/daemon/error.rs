@@ -100,3 +100,35 @@ impl Error {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_io(kind: io::ErrorKind) -> Option<Error> {
+        let host = "/var/run/docker.sock".to_owned();
+        let source = client::Error::Io { host: host.clone(), source: kind.into() };
+        Error::of_talk(&host, host.clone(), source)
+    }
+
+    #[test]
+    fn a_socket_that_is_not_there_is_told_from_one_that_may_not_be_used() {
+        assert!(of_io(io::ErrorKind::NotFound).is_none());
+        let denied = of_io(io::ErrorKind::PermissionDenied).unwrap();
+        let line = denied.to_string();
+        assert!(line.contains("daemon at /var/run/docker.sock") && line.contains("usermod -aG docker USER"), "{line}");
+        let broken = of_io(io::ErrorKind::ConnectionReset).unwrap();
+        assert!(chain(&broken).contains("the talk with /var/run/docker.sock failed: "), "{broken}");
+        assert!(!denied.is_absence() && !broken.is_absence());
+    }
+
+    #[test]
+    fn many_refusals_are_an_absence_only_when_all_of_them_are() {
+        let name: Name = "a".parse().unwrap();
+        let none = || Error::NoDaemon(vec!["/x".to_owned()]);
+        let several = |errors| Error::Several { name: name.clone(), errors };
+        assert!(several(vec![none(), none()]).is_absence());
+        assert!(!several(vec![none(), Error::Denied("/y".to_owned())]).is_absence());
+        assert!(!Error::Stopped.is_absence());
+    }
+}
