@@ -45,7 +45,7 @@ const REACHED: &[(&str, &str)] = &[
     ("BLOB_BUFFER_BYTES", "every_encoding_by_tag_and_by_digest_and_a_second_run_without_the_registry"),
     ("ISO_BYTES_MAX", "what_is_too_large_to_be_an_iso_is_refused_before_it_comes"),
     ("CHECKSUM_BYTES_MAX", "a_checksum_file_that_is_none_is_told"),
-    ("FETCH_NOTE_BYTES_MAX", "a_stamp_holds_until_its_file_is_touched"),
+    ("FETCH_NOTE_BYTES_MAX", "a_stamp_holds_until_its_file_is_altered"),
     ("GITHUB_ANSWER_BYTES_MAX", "an_endless_api_answer_is_not_read_to_its_end"),
     ("GITHUB_PAGES_MAX", "an_artifact_that_does_not_exist_is_answered_with_those_that_do"),
     ("NAMES_LISTED_MAX", "an_artifact_that_does_not_exist_is_answered_with_those_that_do"),
