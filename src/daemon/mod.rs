@@ -2,6 +2,7 @@
 
 pub mod boot;
 pub mod boot_files;
+pub mod cache;
 pub mod check;
 pub mod dhcp_io;
 pub mod fetch;

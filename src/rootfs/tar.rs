@@ -10,7 +10,7 @@ mod header;
 mod pax;
 mod sparse;
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 
 use self::header::{BLOCK, Header, OldSparse, sparse_pieces, until_nul};
 use self::pax::Pax;
@@ -185,6 +185,11 @@ impl<R: Read> Archive<R> {
             self.input.consume(available);
             self.at += available as u64;
         }
+    }
+
+    /// Whether the holes of the current member are left out of its data, so that this is no copy of the file.
+    pub const fn is_sparse(&self) -> bool {
+        self.body.sparse.is_some()
     }
 
     /// Why reading the current member's data failed, when it did.
@@ -376,6 +381,20 @@ impl<R: Read> Archive<R> {
         let error = io::Error::other(failure.to_string());
         self.failure = Some(failure);
         Err(error)
+    }
+}
+
+impl<R: Read + Seek> Archive<R> {
+    /// Goes past the data of the current member without reading it. Seeking beyond the end is no error: whether the input holds
+    /// the data is for the caller to know.
+    pub fn seek_past_data(&mut self) -> Result<(), TarError> {
+        let body = std::mem::take(&mut self.body);
+        let length = body.stored.checked_add(body.padding).filter(|length| self.at.checked_add(*length).is_some());
+        let offset = length.and_then(|length| i64::try_from(length).ok());
+        let (Some(length), Some(offset)) = (length, offset) else { return Err(TarError::Truncated { at: self.at }) };
+        self.input.seek_relative(offset).map_err(|source| TarError::Read { at: self.at, source })?;
+        self.at += length;
+        Ok(())
     }
 }
 

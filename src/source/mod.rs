@@ -8,12 +8,15 @@
 //! A layer is read while it downloads, but its last byte is given out only when the sha256 of the whole has been
 //! verified: a reader that saw the end saw what the manifest names.
 
+pub mod archive;
 pub mod auth;
 pub mod blob;
 pub mod cache;
 pub mod checksum;
 pub mod client;
+mod closest;
 pub mod credentials;
+pub mod daemon;
 mod download;
 pub mod fetch;
 pub mod location;
@@ -30,7 +33,9 @@ pub mod retry;
 pub mod secret;
 mod stamp;
 pub mod url;
+pub mod verified;
 
+pub use archive::{ArchiveImage, ArchiveKind, ArchiveRef};
 pub use blob::LayerReader;
 pub use cache::BlobCache;
 pub use client::{Client, Settings};

@@ -3,7 +3,6 @@
 //! The artifact is looked for under every name that it may have, where everybody downloads it: that needs neither API nor token.
 //! Only when it is under none of them the API is asked: for the artifacts of a private repository, and for what to tell the operator.
 
-mod closest;
 mod github;
 mod names;
 mod version;
@@ -13,6 +12,7 @@ use std::time::Duration;
 
 use super::checksum::{self, is_page};
 use super::client::{self, Client, Header, Trust};
+use super::closest;
 use super::fetch::{self, FetchedIso, Place, Progress, Unreachable, Wanted};
 use super::retry::is_transient_status;
 use super::secret::Secret;

@@ -6,6 +6,7 @@
 pub mod block;
 pub mod descriptors;
 pub mod discard;
+pub mod disk;
 pub mod memory;
 pub mod netlink;
 pub mod packet_socket;

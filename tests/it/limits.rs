@@ -32,6 +32,7 @@ const REACHED: &[(&str, &str)] = &[
     ("REGISTRY_PATIENCE", "an_image_of_an_earlier_run_is_not_waited_for"),
     ("TAG_LINE_BYTES_MAX", "what_a_name_stood_for_is_recalled_unless_it_is_damaged"),
     ("BOOT_SETS_MAX", "a_machine_ends_with_the_set_it_began_with"),
+    ("INDEX_BYTES_MAX", "an_index_stays_with_its_image_and_damaged_names_count_for_nothing"),
     ("REDIRECTS_MAX", "redirects_end_somewhere"),
     ("RESPONSE_HEAD_BYTES_MAX", "an_endless_response_head_is_refused"),
     ("MANIFEST_BYTES_MAX", "an_oversized_manifest_is_not_read_to_its_end"),

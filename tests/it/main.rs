@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)] // a test may stop on anything
 
 mod boot;
+mod cache;
 mod cli;
 mod config;
 mod dhcp;
+mod dockerd;
 mod efi;
 mod fat;
 mod flash;

@@ -1,0 +1,203 @@
+//! Files that a stream is split into, on their way into the cache: their digests are known only when they are whole.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use super::Error;
+use crate::limits;
+use crate::rootfs::tar::TarError;
+use crate::source::cache::{self, BlobCache};
+use crate::source::manifest::Compression;
+use crate::source::part;
+use crate::source::retry::Stop;
+use crate::units::Digest;
+
+/// A member that is whole on the disk, under its digest or as a part.
+#[derive(Debug, Clone)]
+pub(super) struct Spooled {
+    pub digest: Digest,
+    pub size: u64,
+    /// As its first bytes tell.
+    pub compression: Compression,
+    /// `None`: it was in the cache before.
+    part: Option<PathBuf>,
+}
+
+/// The parts of one stream. What is not kept in the end goes when this goes; what a killed run left goes when the next one begins.
+#[derive(Debug)]
+pub(super) struct Parts<'a> {
+    cache: &'a BlobCache,
+    directory: PathBuf,
+    made: Vec<PathBuf>,
+    flusher: Flusher,
+    /// One stream at a time: until it is closed, no other one takes our parts for remains.
+    _lock: File,
+}
+
+const PREFIX: &str = "spool-";
+const SUFFIX: &str = ".part";
+const LOCK_POLL: Duration = Duration::from_millis(50);
+
+impl<'a> Parts<'a> {
+    /// Waits for another stream of this process, and removes what a killed run left.
+    pub fn open(cache: &'a BlobCache, stop: &Stop) -> Result<Self, Error> {
+        let directory = cache.path(&Digest([0; 32])).parent().map(Path::to_owned).unwrap_or_default();
+        let path = directory.join("spool.part");
+        let write = |source| Error::Cache(cache::Error::Write { path: path.clone(), source });
+        let lock = File::options().create(true).append(true).open(&path).map_err(write)?;
+        while let Err(std::fs::TryLockError::WouldBlock) = lock.try_lock() {
+            if stop.wait(LOCK_POLL) {
+                return Err(Error::Stopped);
+            }
+        }
+        for entry in std::fs::read_dir(&directory).map_err(write)?.flatten() {
+            let name = entry.file_name();
+            if name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX)) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        Ok(Self { cache, directory, made: Vec::new(), flusher: Flusher::new(), _lock: lock })
+    }
+
+    /// Writes one member. One that the cache has under the digest that its name gives is only hashed: no byte is written twice.
+    pub fn spool(&mut self, name: &str, size: u64, data: &mut dyn Read) -> Result<Spooled, Error> {
+        if let Some(digest) = digest_in(name).filter(|digest| self.cache.open_blob(digest, size).is_some()) {
+            let mut hash = Sha256::new();
+            let compression = pour(data, size, |bytes| {
+                hash.update(bytes);
+                Ok(())
+            })?;
+            let actual = Digest(hash.finalize().into());
+            if actual != digest {
+                return Err(Error::Corrupt { path: name.to_owned(), wanted: digest, actual });
+            }
+            return Ok(Spooled { digest, size, compression, part: None });
+        }
+        if self.made.len() >= limits::SPOOL_PARTS_MAX {
+            return Err(Error::Limit { what: "layers in the archive", limit: limits::SPOOL_PARTS_MAX as u64 });
+        }
+        let path = self.directory.join(format!("{PREFIX}{}{SUFFIX}", self.made.len()));
+        let write = |source| Error::from(part::Error::of_write(&path, size, source));
+        let file = Arc::new(File::options().create(true).write(true).truncate(true).open(&path).map_err(write)?);
+        self.made.push(path.clone());
+        let (mut hash, mut unflushed) = (Sha256::new(), 0);
+        let compression = pour(data, size, |bytes| {
+            (&*file).write_all(bytes).map_err(write)?;
+            hash.update(bytes);
+            unflushed += bytes.len() as u64;
+            if unflushed >= limits::FLUSH_BYTES {
+                unflushed = 0;
+                self.flusher.flush(&file);
+            }
+            Ok(())
+        })?;
+        self.flusher.flush(&file);
+        Ok(Spooled { digest: Digest(hash.finalize().into()), size, compression, part: Some(path) })
+    }
+
+    /// Gives those that are to be kept their final names, durably; the others go.
+    pub fn commit(mut self, kept: &[Spooled]) -> Result<(), Error> {
+        self.flusher.finish();
+        for spooled in kept {
+            let Some(part) = &spooled.part else { continue };
+            let path = self.cache.path(&spooled.digest);
+            let write = |source| Error::Cache(cache::Error::Write { path: path.clone(), source });
+            // Two layers may be the same.
+            if self.cache.open_blob(&spooled.digest, spooled.size).is_some() {
+                continue;
+            }
+            File::open(part).and_then(|file| file.sync_all()).map_err(write)?;
+            std::fs::rename(part, &path).map_err(write)?;
+        }
+        let write = |source| Error::Cache(cache::Error::Write { path: self.directory.clone(), source });
+        File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(write)
+    }
+}
+
+impl Drop for Parts<'_> {
+    fn drop(&mut self) {
+        for path in &self.made {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// The digest in the name of a member: `blobs/sha256/<hex>`, and skopeo's and Podman's `<hex>.tar`. It is a hint until the bytes
+/// were hashed.
+fn digest_in(name: &str) -> Option<Digest> {
+    let file = name.rsplit('/').next()?;
+    let stem = file.split('.').next()?;
+    format!("sha256:{stem}").parse().ok()
+}
+
+/// Takes exactly `size` bytes, and tells what compressed them.
+fn pour(
+    data: &mut dyn Read,
+    size: u64,
+    mut take: impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<Compression, Error> {
+    let mut buffer = vec![0; limits::BLOB_BUFFER_BYTES];
+    let mut compression = None;
+    let mut left = size;
+    while left > 0 {
+        let room = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let count = match data.read(&mut buffer[..room]) {
+            Ok(0) => return Err(Error::Tar(TarError::Truncated { at: size - left })),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(source) => return Err(Error::Tar(TarError::Read { at: size - left, source })),
+        };
+        compression.get_or_insert_with(|| compression_of(&buffer[..count]));
+        take(&buffer[..count])?;
+        left -= count as u64;
+    }
+    Ok(compression.unwrap_or(Compression::None))
+}
+
+/// What compressed a layer that begins so.
+pub(super) fn compression_of(head: &[u8]) -> Compression {
+    match head {
+        [0x1f, 0x8b, ..] => Compression::Gzip,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
+        _ => Compression::None,
+    }
+}
+
+/// Brings files to the disk while others still arrive, so that nobody waits long for that in the end.
+#[derive(Debug)]
+struct Flusher {
+    files: Option<Sender<Arc<File>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Flusher {
+    /// Without a thread, where none can be had, it does nothing: what is kept is brought to the disk in the end anyway.
+    fn new() -> Self {
+        let (files, to_flush) = channel::<Arc<File>>();
+        let flush = move || to_flush.into_iter().for_each(|file| drop(file.sync_data()));
+        let thread = std::thread::Builder::new().name("flush".to_owned()).spawn(flush).ok();
+        Self { files: Some(files), thread }
+    }
+
+    fn flush(&self, file: &Arc<File>) {
+        let _ = self.files.as_ref().map(|files| files.send(Arc::clone(file)));
+    }
+
+    fn finish(&mut self) {
+        drop(self.files.take());
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}

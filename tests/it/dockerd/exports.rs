@@ -1,0 +1,1 @@
+//! Exporting images from real daemons.
