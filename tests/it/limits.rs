@@ -123,6 +123,7 @@ const REACHED: &[(&str, &str)] = &[
     ("COMPLAINT_INTERVAL", "complaints_are_told_once_and_then_counted_each_minute"),
     ("COMPLAINTS_MAX", "strangers_cannot_fill_the_memory_or_the_log"),
     ("LOG_LINES_PER_SECOND_MAX", "strangers_cannot_fill_the_memory_or_the_log"),
+    ("PART_AGE_MAX", "a_layer_waits_a_week_to_be_gone_on_with"),
     ("PACKET_RECEIVE_BUFFER_BYTES", "a_rack_that_gets_its_power_back_while_we_look_elsewhere_is_answered"),
     ("DHCP_BATCHES_PER_TURN", "bursts_longer_than_one_turn_of_the_loop_are_answered_completely"),
     ("PXE_MESSAGES_PER_TURN", "bursts_longer_than_one_turn_of_the_loop_are_answered_completely"),
