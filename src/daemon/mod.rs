@@ -11,6 +11,7 @@ pub mod http;
 pub mod inputs;
 pub mod interfaces;
 pub mod job;
+pub mod leftovers;
 pub mod log;
 pub mod places;
 pub mod prepare;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::stamp::Fingerprint;
+use crate::fingerprint::Fingerprint;
 use crate::limits::OVERLAY_ENTRIES_MAX;
 use crate::units::Digest;
 
