@@ -90,7 +90,7 @@ pub const CREDENTIAL_HELPER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Layers downloading at the same time.
 pub const DOWNLOADS_AT_ONCE: usize = 4;
 
-/// The buffer of each download, and of hashing what is on disk already.
+/// The buffer of each download.
 pub const BLOB_BUFFER_BYTES: usize = 128 << 10;
 
 /// A download is brought to the disk in pieces of this size.
@@ -119,6 +119,34 @@ pub const PROGRESS_REDRAW: Duration = Duration::from_millis(200);
 
 /// How often a progress line is logged where there is no terminal.
 pub const PROGRESS_LOG: Duration = Duration::from_secs(10);
+
+/// An index above this is not looked for among the blobs of the cache; those of registries have a few kilobytes.
+pub const INDEX_BYTES_MAX: u64 = 256 << 10;
+
+// ── source: container daemons ────────────────────────────────────────────────────────────────────────────────────
+
+/// How long a daemon may take for an answer, and all daemons together, when it is only tried whether one has an image. A healthy one takes
+/// milliseconds.
+pub const DAEMON_FIND_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a daemon may take for an answer when the image is to come from it: one on a busy disk takes seconds.
+pub const DAEMON_ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// From the request for an export to its first byte: Docker's own store and podman write the whole archive to their disk before they send
+/// any of it, 6 GB at the 10 MB/s of a memory card take 10 minutes.
+pub const DAEMON_EXPORT_TIMEOUT: Duration = Duration::from_secs(900);
+
+/// How long a daemon may pause in the midst of an export.
+pub const DAEMON_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The description of an image, or a list of all; 8000 images take 4 MB.
+pub const DAEMON_ANSWER_BYTES_MAX: u64 = 8 << 20;
+
+/// The name of an image in a daemon: registry 255, repository 255, tag 128, digest 71, and what stands between them.
+pub const DAEMON_NAME_BYTES_MAX: usize = 800;
+
+/// The end of an export that is kept: Docker's last words stand there when it cannot finish.
+pub const DAEMON_LAST_WORDS_BYTES_MAX: usize = 1 << 10;
 
 // ── archives of images ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -415,6 +443,9 @@ pub const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a log line waits for whoever reads stderr; longer, and a paused terminal would hold up the work and the end.
 pub const LOG_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a layer that has half arrived waits for a run that goes on with it: an image that is wanted is asked for again sooner.
+pub const PART_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The secret behind the machines' tokens.
 pub const STATE_SECRET_BYTES: usize = 32;

@@ -8,9 +8,9 @@ use crate::loaders;
 use crate::media::menu::{self, MenuError, MenuOptions};
 use crate::media::names::BadName;
 use crate::netboot::cmdline::{Cmdline, CmdlineError};
-use crate::source::reference::BadReference;
 use crate::source::release::BadQuery;
-use crate::source::{Client, Reference, ReleaseQuery, Settings, client};
+use crate::source::{BadLocation, Client, Location, ReleaseQuery, Settings, client};
+use crate::units::chain;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,9 @@ pub enum CheckError {
     OverlayRootfs { origin: Origin },
     /// The reason names the image, which may be a URL with a password.
     #[error("{origin}: container_image: {reason}")]
-    Reference { origin: Origin, reason: String },
+    Image { origin: Origin, reason: String },
+    #[error("{origin}: offline is set, and a pull is there to ask servers; leave it away")]
+    PullOffline { origin: Origin },
     #[error("{origin}: iso.override_name")]
     Name { origin: Origin, source: BadName },
     #[error("the menu of the ISO cannot be made")]
@@ -45,11 +47,18 @@ pub enum CheckError {
 }
 
 /// What is booted, as its source takes it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Wanted<'a> {
-    Container(&'a str),
+    /// An ISO is made of it.
+    Container(Location),
+    Iso(IsoSource<'a>),
+}
+
+/// Where an ISO that others made comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum IsoSource<'a> {
     /// A path or URL.
-    Iso(&'a str),
+    File(&'a str),
     Release(ReleaseQuery<'a>),
 }
 
@@ -59,7 +68,7 @@ pub enum Wanted<'a> {
 /// [`CheckError`]. Always exit code 2.
 pub fn check(config: &Config) -> Result<Wanted<'_>, CheckError> {
     let wanted = wanted(config)?;
-    check_overlays(config, wanted)?;
+    check_overlays(config, &wanted)?;
     menu::grub_cfg(&menu_options(config))?;
     places::name(config).map_err(|(origin, source)| CheckError::Name { origin, source })?;
     Cmdline::new(config.boots_arch(), config.netboot_cmdline.as_deref())
@@ -71,16 +80,20 @@ pub fn check(config: &Config) -> Result<Wanted<'_>, CheckError> {
     Ok(wanted)
 }
 
+/// In front of an ISO's path or URL, where an image is named.
+const ISO: &str = "iso:";
+
 fn wanted(config: &Config) -> Result<Wanted<'_>, CheckError> {
     match config.image()? {
+        Image::Container(image) if image.starts_with(ISO) => Ok(Wanted::Iso(IsoSource::File(&image[ISO.len()..]))),
         Image::Container(image) => {
-            image.parse::<Reference>().map_err(|error: BadReference| CheckError::Reference {
+            let location = image.parse().map_err(|error: BadLocation| CheckError::Image {
                 origin: config.container_image.origin.clone(),
-                reason: mask_urls(&error.to_string()),
+                reason: mask_urls(&chain(&error)),
             })?;
-            Ok(Wanted::Container(image))
+            Ok(Wanted::Container(location))
         }
-        Image::Iso(location) => Ok(Wanted::Iso(location)),
+        Image::Iso(location) => Ok(Wanted::Iso(IsoSource::File(location))),
         Image::Release { repository, release_version, artifact_version, flavor } => {
             let release = &config.release;
             let query = ReleaseQuery {
@@ -95,7 +108,7 @@ fn wanted(config: &Config) -> Result<Wanted<'_>, CheckError> {
                 github_url: release.github_url.as_deref(),
             };
             query.check()?;
-            Ok(Wanted::Release(query))
+            Ok(Wanted::Iso(IsoSource::Release(query)))
         }
     }
 }
@@ -110,7 +123,7 @@ pub fn menu_options(config: &Config) -> MenuOptions<'_> {
     }
 }
 
-fn check_overlays(config: &Config, wanted: Wanted<'_>) -> Result<(), CheckError> {
+fn check_overlays(config: &Config, wanted: &Wanted<'_>) -> Result<(), CheckError> {
     let (overlay_iso, overlay_rootfs) = (&config.iso.overlay_iso, &config.iso.overlay_rootfs);
     if overlay_rootfs.is_some() && !matches!(wanted, Wanted::Container(_)) {
         return Err(CheckError::OverlayRootfs { origin: overlay_rootfs.origin.clone() });

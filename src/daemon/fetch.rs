@@ -1,125 +1,209 @@
-//! From the name of a container image to its layers, and from them to an ISO: registry, cache and builder joined.
+//! From the name of a container image to its layers, and from them to an ISO: sources, cache and builder joined.
 
-use crate::config::Config;
-use crate::daemon::check::menu_options;
-use crate::daemon::places::{PRODUCT, Places};
+use crate::daemon::job::Job;
 use crate::daemon::progress::{self, BuildProgress};
-use crate::daemon::state::StateDir;
-use crate::daemon::stop::Stop;
 use crate::media::{self, LayerSource, MediaError, Medium, Watch};
+use crate::source::archive::ArchiveRef;
 use crate::source::credentials::Keychain;
-use crate::source::reference::BadReference;
 use crate::source::{
-    BlobCache, Client, ImageManifest, Layers, Reference, Registry, Settings, Transferred, cache, client, manifest,
-    pull, registry,
+    BlobCache, ImageManifest, Layers, Location, Reference, Registry, Transferred, archive, cache, client, directory,
+    manifest, pull, registry,
 };
 use crate::sys::time::LocalTime;
-use crate::units::{Arch, ByteSize, Digest, chain};
+use crate::units::{ByteSize, Digest, chain};
 use std::io::{self, Read};
-use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread;
-use std::time::{Instant, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Why there is no ISO of a container image.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     #[error(transparent)]
-    Reference(#[from] BadReference),
-    #[error(transparent)]
     Client(#[from] client::Error),
     #[error(transparent)]
     Registry(#[from] registry::Error),
     #[error(transparent)]
+    Directory(#[from] directory::Error),
+    #[error(transparent)]
+    Archive(#[from] archive::OpenError),
+    #[error(transparent)]
     Cache(#[from] cache::Error),
     #[error(transparent)]
     Media(#[from] MediaError),
+    #[error("cannot read layer {layer}")]
+    Layer { layer: Digest, source: io::Error },
+    #[error(
+        "offline is set, and {image} is not in {state_dir}; run `auroraboot pull` with this configuration where there is a network"
+    )]
+    NotPulled { image: String, state_dir: String },
 }
 
-/// Makes the ISO of container image `name`, or finds it made by an earlier run.
+/// An image that was found. Nothing of it need be here yet.
+struct Image {
+    layers: Box<dyn LayerSource>,
+    /// What the cache keeps of it.
+    blobs: Vec<Digest>,
+    /// From then on the build's own progress is shown.
+    is_here: Arc<AtomicBool>,
+}
+
+/// Makes the ISO of a container image, or finds it made by an earlier run.
 ///
 /// # Errors
 /// [`FetchError`]; nothing half-made is left in use.
-pub fn medium(
-    name: &str,
-    config: &Config,
-    state: &StateDir,
-    places: &Places,
-    stop: &Stop,
-) -> Result<Medium, FetchError> {
-    let reference: Reference = name.parse()?;
-    let client = Client::new(Settings {
-        allow_insecure: *config.allow_insecure_registries,
-        ca_file: (*config.ca_file).clone(),
-        ..Settings::from_env()
-    })?;
-    let keychain = Keychain::from_env(|name| std::env::var(name).ok());
-    let cache = BlobCache::open(state.path())?;
-    let registry = Registry::new(&client, &keychain, reference)?;
-    let connection = registry.client().clone();
-    stop.tell(move || connection.stop());
+pub fn medium(location: &Location, job: &Job<'_>) -> Result<Medium, FetchError> {
+    let image = find(location, job)?;
+    let medium = build(&image, job)?;
+    make_room(&image, job)?;
+    Ok(medium)
+}
 
-    log::info!("Pull: Asking for {} ({})", registry.reference(), *config.arch);
-    let image = match registry::resolve(&registry, *config.arch, &cache) {
-        Err(error) if error.is_unreachable() && !stop.is_asked() => recall(&registry, *config.arch, &cache, error)?,
-        resolved => resolved?,
+/// The same, and sees to it that a later run finds all layers here.
+///
+/// # Errors
+/// [`FetchError`]
+pub fn complete(location: &Location, job: &Job<'_>) -> Result<Medium, FetchError> {
+    let image = find(location, job)?;
+    let medium = build(&image, job)?;
+    // A build has read them all.
+    if medium.reused {
+        for layer in 0..image.layers.count() {
+            let read = image.layers.open(layer).and_then(|mut layer| io::copy(&mut layer, &mut io::sink()));
+            read.map_err(|source| FetchError::Layer { layer: image.layers.digest(layer), source })?;
+        }
+    }
+    make_room(&image, job)?;
+    Ok(medium)
+}
+
+/// Removes other images from the cache when they take more than they may.
+fn make_room(image: &Image, job: &Job<'_>) -> Result<(), FetchError> {
+    let Some(limit) = *job.config.cache_limit else { return Ok(()) };
+    match job.cache()?.evict(limit, &image.blobs) {
+        Ok(evicted) if evicted.files > 0 => {
+            let (names, size, limit) = (evicted.names.join(", "), ByteSize(evicted.bytes), ByteSize(limit));
+            let what = if names.is_empty() { "what no image needs".to_owned() } else { names };
+            log::info!("Cache: Removed {what}, {size}: cache_limit is {limit}");
+        }
+        Ok(_) => {}
+        // There is room for this image; that others are still there must not stop it.
+        Err(error) => log::warn!("the cache cannot be tidied up: {error}"),
+    }
+    Ok(())
+}
+
+/// The ISO of what a registry's image was in an earlier run, if it is there as it was made. Nobody is asked.
+#[must_use]
+pub fn earlier(location: &Location, job: &Job<'_>) -> Option<Medium> {
+    let reference = match location {
+        Location::Registry(reference) => reference,
+        Location::Named { reference, .. } => reference,
+        Location::Daemon(_) | Location::Archive(_) | Location::Directory(_) => return None,
     };
-    log::info!("Pull: {}", manifest::summary(registry.reference(), &image));
-    let layers = RegistryLayers {
-        pending: Mutex::new(Some(registry)),
-        image,
-        cache,
-        layers: OnceLock::new(),
-        download_ended: Arc::default(),
+    let cache = job.cache().ok()?;
+    let (manifest, when) = registry::recall(reference, *job.config.arch, &cache)?;
+    let layers = RegistryLayers::new(None, manifest, cache);
+    let medium = media::find(&layers, &job.media_options(), job.stop.flag()).ok()??;
+    log::info!("Pull: Using {reference} as it was {}; asking what it is now", at(when));
+    Some(medium)
+}
+
+fn find(location: &Location, job: &Job<'_>) -> Result<Image, FetchError> {
+    match location {
+        Location::Registry(reference) => find_in_registry(reference, job),
+        Location::Named { reference, .. } => find_in_registry(reference, job),
+        Location::Daemon(_) => unimplemented!(),
+        Location::Archive(archive) => find_in_archive(archive, job),
+        Location::Directory(path) => find_in_directory(path, job),
+    }
+}
+
+fn find_in_registry(reference: &Reference, job: &Job<'_>) -> Result<Image, FetchError> {
+    let (cache, arch) = (job.cache()?, *job.config.arch);
+    let keychain = Keychain::from_env(|name| std::env::var(name).ok());
+    let registry = Registry::new(&job.registry_client()?, &keychain, reference.clone())?;
+    job.ends(registry.client());
+    let manifest = if *job.config.offline {
+        let (manifest, when) = registry::recall(reference, arch, &cache).ok_or_else(|| FetchError::NotPulled {
+            image: reference.to_string(),
+            state_dir: job.state_dir.display().to_string(),
+        })?;
+        log::info!("Pull: offline: {reference} is what it was {}", at(when));
+        manifest
+    } else {
+        log::info!("Pull: Asking for {reference} ({arch})");
+        match registry::resolve(&registry, arch, &cache) {
+            Err(error) if error.is_unreachable() && !job.stop.is_asked() => recall(reference, job, &cache, error)?,
+            resolved => resolved?,
+        }
     };
-    build(&layers, config, places, stop)
+    log::info!("Pull: {}", manifest::summary(reference, &manifest));
+    let (blobs, layers) = (manifest.blobs(), RegistryLayers::new(Some(registry), manifest, cache));
+    let is_here = Arc::clone(&layers.is_here);
+    Ok(Image { layers: Box::new(layers), blobs, is_here })
+}
+
+fn find_in_archive(archive: &ArchiveRef, job: &Job<'_>) -> Result<Image, FetchError> {
+    let arch = *job.config.arch;
+    log::info!("Archive: Looking into {archive} ({arch})");
+    let mut show = progress::of_reading("Archive");
+    let mut progress = |transferred| show(Instant::now(), transferred);
+    let stop = job.source_stop();
+    let image =
+        archive::open(archive, arch, &job.cache()?, &mut archive::Watch { stop: &stop, progress: &mut progress })?;
+    log::info!("Archive: {}", manifest::summary(archive, &image.manifest));
+    Ok(Image { blobs: image.manifest.blobs(), layers: Box::new(image), is_here: Arc::new(AtomicBool::new(true)) })
+}
+
+fn find_in_directory(path: &Path, job: &Job<'_>) -> Result<Image, FetchError> {
+    log::info!("Directory: Looking through {}", path.display());
+    let layer = directory::open(path, job.state_dir, &job.source_stop())?;
+    for warning in &layer.warnings {
+        log::warn!("{warning}");
+    }
+    Ok(Image { layers: Box::new(layer), blobs: Vec::new(), is_here: Arc::new(AtomicBool::new(true)) })
 }
 
 /// What the name stood for in an earlier run, so that machines can be served while the registry or the way to it is down.
 fn recall(
-    registry: &Registry,
-    arch: Arch,
+    reference: &Reference,
+    job: &Job<'_>,
     cache: &BlobCache,
     error: registry::Error,
 ) -> Result<ImageManifest, FetchError> {
-    let Some((image, when)) = registry::recall(registry, arch, cache) else { return Err(error.into()) };
-    let seconds = when.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let Some((image, when)) = registry::recall(reference, *job.config.arch, cache) else { return Err(error.into()) };
+    let (cause, digest, when) = (chain(&error), image.digest, at(when));
+    log::warn!("the registry cannot be asked ({cause}): using {digest} that {reference} was {when}");
+    Ok(image)
+}
+
+/// When that was, as the end of a sentence.
+fn at(when: Option<SystemTime>) -> String {
+    let seconds = when.and_then(|when| when.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs());
     // A host without a battery-backed clock wrote it in 1970.
-    let when = match i64::try_from(seconds) {
+    match i64::try_from(seconds) {
         Ok(seconds @ CLOCK_IS_SET..) => format!("on {}", LocalTime::at(seconds)),
         _ => "in an earlier run".to_owned(),
-    };
-    let (cause, digest, name) = (chain(&error), image.digest, registry.reference());
-    log::warn!("the registry cannot be asked ({cause}): using {digest} that {name} was {when}");
-    Ok(image)
+    }
 }
 
 /// 2020-01-01 in seconds since 1970: no clock that was ever set shows less.
 const CLOCK_IS_SET: i64 = 1_577_836_800;
 
-fn build(layers: &RegistryLayers, config: &Config, places: &Places, stop: &Stop) -> Result<Medium, FetchError> {
-    let options = media::Options {
-        directory: &places.directory,
-        name: &places.name,
-        checksum_file: places.is_public,
-        stamp: &places.stamp,
-        product: PRODUCT,
-        menu: menu_options(config),
-        overlay_rootfs: config.iso.overlay_rootfs.as_deref(),
-        workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-    };
+fn build(image: &Image, job: &Job<'_>) -> Result<Medium, FetchError> {
     let started = Instant::now();
     let mut unpacked = 0;
     let mut told = BuildProgress::on_stderr();
     let mut progress = |progress: media::Progress| {
         unpacked = progress.bytes;
-        if layers.download_ended.load(Ordering::Relaxed) {
+        if image.is_here.load(Ordering::Relaxed) {
             told.update(Instant::now(), progress);
         }
     };
-    let mut watch = Watch { cancelled: stop.flag(), progress: &mut progress };
-    let medium = media::build(layers, &options, &mut watch)?;
+    let mut watch = Watch { cancelled: job.stop.flag(), progress: &mut progress };
+    let medium = media::build(&*image.layers, &job.media_options(), &mut watch)?;
     let path = medium.iso.path.display();
     if medium.reused {
         log::info!("Build: Using what an earlier run made of this image: {path}");
@@ -134,7 +218,7 @@ fn build(layers: &RegistryLayers, config: &Config, places: &Places, stop: &Stop)
     Ok(medium)
 }
 
-/// The layers of an image in a registry. The download begins with the first layer that is opened, so a boot set that an earlier run
+/// The layers of an image in a registry. The download begins with the first layer that is opened, so an ISO that an earlier run
 /// made costs no traffic.
 struct RegistryLayers {
     /// Taken when the download begins.
@@ -142,19 +226,24 @@ struct RegistryLayers {
     image: ImageManifest,
     cache: BlobCache,
     layers: OnceLock<Result<Layers, String>>,
-    /// From then on the build's own progress is shown.
-    download_ended: Arc<AtomicBool>,
+    is_here: Arc<AtomicBool>,
 }
 
 impl RegistryLayers {
+    /// Without a registry only what the layers are can be asked.
+    fn new(registry: Option<Registry>, image: ImageManifest, cache: BlobCache) -> Self {
+        let (layers, is_here) = (OnceLock::new(), Arc::default());
+        Self { pending: Mutex::new(registry), image, cache, layers, is_here }
+    }
+
     fn download(&self) -> Result<Layers, String> {
         let registry = self.pending.lock().unwrap_or_else(PoisonError::into_inner).take();
         let registry = registry.ok_or("the download was begun already")?;
         let order = pull::top_first(&self.image);
-        let (mut show, ended) = (progress::of_download("Pull"), Arc::clone(&self.download_ended));
+        let (mut show, is_here) = (progress::of_download("Pull"), Arc::clone(&self.is_here));
         let progress = Box::new(move |now, transferred: Transferred| {
             show(now, transferred);
-            ended.store(transferred.ended, Ordering::Relaxed);
+            is_here.store(transferred.ended, Ordering::Relaxed);
         });
         pull::fetch(registry, &self.image, &self.cache, &order, progress).map_err(|error| chain(&error))
     }

@@ -1,12 +1,11 @@
 //! From the configuration to the media in the state directory: the ISO of the image, and the one with the operator's files.
 
 use crate::config::{Config, Origin};
-use crate::daemon::check::Wanted;
+use crate::daemon::check::{IsoSource, Wanted};
 use crate::daemon::fetch::{self, FetchError};
-use crate::daemon::places::{PRODUCT, Places};
+use crate::daemon::job::Job;
+use crate::daemon::places::PRODUCT;
 use crate::daemon::progress;
-use crate::daemon::state::StateDir;
-use crate::daemon::stop::Stop;
 use crate::iso::read;
 use crate::media::{self, Artifact, CustomError, Given, InspectError, Medium};
 use crate::source::fetch as file;
@@ -59,22 +58,58 @@ pub enum PrepareError {
 ///
 /// # Errors
 /// [`PrepareError`]; nothing half-made is left in use.
-pub fn prepare(
-    wanted: Wanted<'_>,
-    config: &Config,
-    state: &StateDir,
-    places: &Places,
-    stop: &Stop,
-) -> Result<Prepared, PrepareError> {
-    let made = medium(wanted, config, state, places, stop).and_then(|medium| {
-        let custom = if places.is_public { customise(&medium, config, places, stop)? } else { None };
-        Ok(Prepared { arch: arch(&medium, wanted, config), medium, custom })
+pub fn prepare(wanted: &Wanted<'_>, job: &Job<'_>) -> Result<Prepared, PrepareError> {
+    let medium = match wanted {
+        Wanted::Container(location) => fetch::medium(location, job).map_err(PrepareError::from),
+        Wanted::Iso(source) => iso(source, job),
+    };
+    finish(medium, wanted, job)
+}
+
+/// What an earlier run left of an image that lies behind a network, as it was then: nobody is asked whether it is still that.
+#[must_use]
+pub fn earlier(wanted: &Wanted<'_>, job: &Job<'_>) -> Option<Prepared> {
+    let medium = match wanted {
+        Wanted::Container(location) => fetch::earlier(location, job)?,
+        Wanted::Iso(IsoSource::File(location)) if !location.contains("://") => return None,
+        Wanted::Iso(source) => {
+            let client = Client::new(Settings { offline: true, ..Settings::default() }).ok()?;
+            job.ends(&client);
+            let fetched = download(source, job, &client).ok()?;
+            log::info!("ISO: asking whether {} is still the same", fetched.url);
+            inspect(fetched, job).ok()?
+        }
+    };
+    finish(Ok(medium), wanted, job).ok()
+}
+
+/// Fetches all that a later run needs, so that it can do without a network.
+///
+/// # Errors
+/// [`PrepareError`]
+pub fn pull(wanted: &Wanted<'_>, job: &Job<'_>) -> Result<Medium, PrepareError> {
+    let medium = match wanted {
+        Wanted::Container(location) => fetch::complete(location, job).map_err(PrepareError::from),
+        Wanted::Iso(source) => iso(source, job),
+    };
+    medium.map_err(|error| stopped(error, job))
+}
+
+fn finish(medium: Result<Medium, PrepareError>, wanted: &Wanted<'_>, job: &Job<'_>) -> Result<Prepared, PrepareError> {
+    let prepared = medium.and_then(|medium| {
+        let custom = if job.places.is_public { customise(&medium, job)? } else { None };
+        Ok(Prepared { arch: arch(&medium, wanted, job.config), medium, custom })
     });
-    made.map_err(|error| if stop.is_asked() { PrepareError::Stopped } else { error })
+    prepared.map_err(|error| stopped(error, job))
+}
+
+/// What went wrong because the run is to end was no fault.
+fn stopped(error: PrepareError, job: &Job<'_>) -> PrepareError {
+    if job.stop.is_asked() { PrepareError::Stopped } else { error }
 }
 
 /// The architecture that the configuration names, or else, of an ISO, that of its kernel.
-fn arch(medium: &Medium, wanted: Wanted<'_>, config: &Config) -> Arch {
+fn arch(medium: &Medium, wanted: &Wanted<'_>, config: &Config) -> Arch {
     let named = config.boots_arch();
     match medium.kernel_arch {
         Some(kernel) if matches!(wanted, Wanted::Iso(_)) && config.arch.origin == Origin::Default => kernel,
@@ -88,53 +123,20 @@ fn arch(medium: &Medium, wanted: Wanted<'_>, config: &Config) -> Arch {
     }
 }
 
-fn medium(
-    wanted: Wanted<'_>,
-    config: &Config,
-    state: &StateDir,
-    places: &Places,
-    stop: &Stop,
-) -> Result<Medium, PrepareError> {
-    if let Wanted::Container(image) = wanted {
-        return Ok(fetch::medium(image, config, state, places, stop)?);
-    }
-    if config.iso.live_console.is_some() || config.iso.extend_live_cmdline.is_some() {
-        log::warn!(
-            "iso.live_console and iso.extend-live-cmdline have no effect: an ISO that is fetched has its own menu"
-        );
-    }
-    let fetched = download(wanted, config, places, stop)?;
-    let given = Given {
-        iso: &fetched.path,
-        sha256: Some(fetched.sha256),
-        checksum_file: places.is_public,
-        reused: fetched.reused,
-        must_boot: !*config.disable_netboot,
-    };
-    match media::inspect(&given, stop.flag()) {
-        // A login page, say. The next start would take it for what it has already.
-        Err(InspectError::Iso { path, source }) if fs::remove_file(&path).is_ok() => {
-            Err(PrepareError::NotAnIso { url: fetched.url, path, source })
-        }
-        inspected => Ok(inspected?),
-    }
+fn iso(source: &IsoSource<'_>, job: &Job<'_>) -> Result<Medium, PrepareError> {
+    inspect(download(source, job, &job.client()?)?, job)
 }
 
 /// An ISO that others made, whole and at its place.
-fn download(wanted: Wanted<'_>, config: &Config, places: &Places, stop: &Stop) -> Result<FetchedIso, PrepareError> {
-    let client = Client::new(Settings { ca_file: (*config.ca_file).clone(), ..Settings::from_env() })?;
-    let connection = client.clone();
-    stop.tell(move || connection.stop());
-    let (into, stamp, mut progress) = (places.iso(), &places.stamp, progress::of_download("Download"));
-    let fetched = match wanted {
-        Wanted::Release(query) => {
+fn download(source: &IsoSource<'_>, job: &Job<'_>, client: &Client) -> Result<FetchedIso, PrepareError> {
+    let (into, stamp, mut progress) = (job.places.iso(), &job.places.stamp, progress::of_download("Download"));
+    let fetched = match source {
+        IsoSource::Release(query) => {
             log::info!("Release: Asking for {} {}", query.repository, query.release_version);
             let token = Token::from_env(|name| std::env::var(name).ok(), query.github_url);
-            fetch_release(&client, &query, token.as_ref(), &into, stamp, &mut progress)?
+            fetch_release(client, query, token.as_ref(), &into, stamp, &mut progress)?
         }
-        Wanted::Iso(location) | Wanted::Container(location) => {
-            fetch_iso(&client, location, &into, stamp, &mut progress)?
-        }
+        IsoSource::File(location) => fetch_iso(client, location, &into, stamp, &mut progress)?,
     };
     let verified = match fetched.verified {
         Verified::Published => "its published sha256 is right",
@@ -149,22 +151,40 @@ fn download(wanted: Wanted<'_>, config: &Config, places: &Places, stop: &Stop) -
     Ok(fetched)
 }
 
-fn customise(
-    medium: &Medium,
-    config: &Config,
-    places: &Places,
-    stop: &Stop,
-) -> Result<Option<CustomIso>, PrepareError> {
+fn inspect(fetched: FetchedIso, job: &Job<'_>) -> Result<Medium, PrepareError> {
+    let iso = &job.config.iso;
+    if iso.live_console.is_some() || iso.extend_live_cmdline.is_some() {
+        log::warn!(
+            "iso.live_console and iso.extend-live-cmdline have no effect: an ISO that is fetched has its own menu"
+        );
+    }
+    let given = Given {
+        iso: &fetched.path,
+        sha256: Some(fetched.sha256),
+        checksum_file: job.places.is_public,
+        reused: fetched.reused,
+        must_boot: !*job.config.disable_netboot,
+    };
+    match media::inspect(&given, job.stop.flag()) {
+        // A login page, say. The next start would take it for what it has already.
+        Err(InspectError::Iso { path, source }) if fs::remove_file(&path).is_ok() => {
+            Err(PrepareError::NotAnIso { url: fetched.url, path, source })
+        }
+        inspected => Ok(inspected?),
+    }
+}
+
+fn customise(medium: &Medium, job: &Job<'_>) -> Result<Option<CustomIso>, PrepareError> {
     let wanted = media::Wanted {
-        config: config.cloud_config.as_ref().map(|cloud| cloud.bytes()),
-        overlay: config.iso.overlay_iso.as_deref(),
-        directory: &places.directory,
-        stamp: &places.custom_stamp,
+        config: job.config.cloud_config.as_ref().map(|cloud| cloud.bytes()),
+        overlay: job.config.iso.overlay_iso.as_deref(),
+        directory: &job.places.directory,
+        stamp: &job.places.custom_stamp,
         product: PRODUCT,
     };
     let started = Instant::now();
-    let Some(mut custom) = media::customise(medium, &wanted, stop.flag())? else { return Ok(None) };
-    let sha256 = media::seal(&mut custom, &wanted, stop.flag())?;
+    let Some(mut custom) = media::customise(medium, &wanted, job.stop.flag())? else { return Ok(None) };
+    let sha256 = media::seal(&mut custom, &wanted, job.stop.flag())?;
     for warning in &custom.warnings {
         log::warn!("{warning}");
     }

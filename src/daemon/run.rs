@@ -1,21 +1,25 @@
 //! One run of the program, from arguments to the last machine served.
 
 use crate::config::{self, Args, Config, ConfigError, mask_urls};
-use crate::daemon::check::{self, CheckError, Wanted};
+use crate::daemon::check::{self, CheckError, IsoSource, Wanted};
 use crate::daemon::inputs::HostInputs;
+use crate::daemon::job::Job;
+use crate::daemon::leftovers;
 use crate::daemon::places::{self, Places};
 use crate::daemon::prepare::{self, PrepareError, Prepared};
-use crate::daemon::serve::{self, Offer, ServeError, Servers};
+use crate::daemon::serve::{self, Offer, ServeError, Servers, Swap};
 use crate::daemon::state::{StateDir, StateError};
 use crate::daemon::stop::Stop;
-use crate::media::Medium;
+use crate::media::{FileError, Medium};
 use crate::netboot::names::Names;
 use crate::sys::descriptors;
 use crate::sys::user::effective_user;
-use crate::units::ByteSize;
-use std::fmt::Write;
+use crate::units::{ByteSize, chain};
+use std::fmt::{self, Write};
 use std::io;
 use std::path::PathBuf;
+use std::thread;
+use std::time::SystemTime;
 
 /// Why a run ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +36,8 @@ pub enum RunError {
     Prepare(#[from] PrepareError),
     #[error(transparent)]
     Serve(#[from] ServeError),
+    #[error(transparent)]
+    Keep(#[from] FileError),
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
 }
@@ -54,29 +60,24 @@ pub fn run(args: &Args) -> Result<String, RunError> {
     if args.dry_run {
         return Ok(config::report(&config, &warnings));
     }
-    for warning in &warnings {
-        log::warn!("{warning}");
-    }
+    warn(&warnings);
     let stop = Stop::on_signals().map_err(RunError::Signals)?;
     descriptors::raise_limit().unwrap_or_else(|error| log::warn!("cannot raise the limit of open files: {error}"));
-    let state = StateDir::open(&config.state_dir, effective_user())?;
+    let (state, places) = open(&config, &wanted)?;
+    let job = Job { config: &config, state_dir: state.path(), places: &places, stop: &stop };
     let names = Names::new(state.secret()?, *config.netboot_http_port);
-    let name = places::name(&config).map_err(|(origin, source)| CheckError::Name { origin, source })?;
-    let places = Places::new(state.path(), name, *config.disable_iso)
-        .map_err(|(path, source)| RunError::Directory { path, source })?;
     let web_directory = state.path().join("web");
-    let serves = !*config.disable_netboot || serve::serves_media(&config);
-    if serves {
-        serve::rehearse(&config, &names, &web_directory)?;
-    }
-    let prepared = prepare::prepare(wanted, &config, &state, &places, &stop)?;
-    for warning in &prepared.medium.warnings {
-        log::warn!("{warning}");
-    }
-    if !serves {
+    if *config.disable_netboot && !serve::serves_media(&config) {
+        let prepared = prepare::prepare(&wanted, &job)?;
+        warn(&prepared.medium.warnings);
         return Ok(files(&prepared));
     }
-    let image = shown(wanted);
+    serve::rehearse(&config, &names, &web_directory)?;
+    let earlier = if *config.offline { None } else { prepare::earlier(&wanted, &job) };
+    let is_current = earlier.is_none();
+    let prepared = earlier.map_or_else(|| prepare::prepare(&wanted, &job), Ok)?;
+    warn(&prepared.medium.warnings);
+    let image = shown(&wanted);
     let servers = Servers::bind(&config, names, Offer::new(&config, &image, &prepared)?, &web_directory)?;
     for line in summary(&config, &image, &prepared, &servers) {
         log::info!("{line}");
@@ -89,16 +90,96 @@ pub fn run(args: &Args) -> Result<String, RunError> {
     }
     let ready = if *config.disable_netboot { "" } else { ": switch on machines that boot from the network" };
     log::info!("Ready{ready}; Ctrl-C ends");
-    servers.run(&stop)?;
+    let swap = servers.swap();
+    thread::scope(|scope| {
+        if !is_current {
+            let refresh = || refresh(&wanted, &job, &prepared, &swap);
+            let started = thread::Builder::new().name("refresh".to_owned()).spawn_scoped(scope, refresh);
+            started
+                .map(drop)
+                .unwrap_or_else(|error| log::warn!("cannot ask whether {image} is still current: {error}"));
+        }
+        servers.run(&stop)
+    })?;
     log::info!("Stopped");
     Ok(String::new())
 }
 
+/// Fetches what a later run with the same arguments needs. What it returns belongs on stdout.
+///
+/// # Errors
+/// [`RunError`], for one line on stderr.
+pub fn pull(args: &Args) -> Result<String, RunError> {
+    let mut inputs = HostInputs::default();
+    let (config, warnings) = config::load(args, &mut inputs)?;
+    let wanted = check::check(&config)?;
+    if *config.offline {
+        return Err(CheckError::PullOffline { origin: config.offline.origin.clone() }.into());
+    }
+    if args.dry_run {
+        return Ok(config::report(&config, &warnings));
+    }
+    let stop = Stop::on_signals().map_err(RunError::Signals)?;
+    let (state, places) = open(&config, &wanted)?;
+    let job = Job { config: &config, state_dir: state.path(), places: &places, stop: &stop };
+    let medium = prepare::pull(&wanted, &job)?;
+    warn(&medium.warnings);
+    let kept = inputs.keep(state.path())?;
+    let configs = if kept > 0 { ", with the configuration that was fetched" } else { "" };
+    Ok(format!(
+        "{} is in {}{configs}; to use it without a network, copy that directory and run with:\n  --set state_dir=PATH --set offline=true\n",
+        shown(&wanted),
+        state.path().display()
+    ))
+}
+
+fn warn<T: fmt::Display>(warnings: &[T]) {
+    for warning in warnings {
+        log::warn!("{warning}");
+    }
+}
+
+/// The state directory, without what an earlier run left half-written in it.
+fn open(config: &Config, wanted: &Wanted<'_>) -> Result<(StateDir, Places), RunError> {
+    let state = StateDir::open(&config.state_dir, effective_user())?;
+    let name = places::name(config).map_err(|(origin, source)| CheckError::Name { origin, source })?;
+    let places = Places::new(state.path(), name, *config.disable_iso)
+        .map_err(|(path, source)| RunError::Directory { path, source })?;
+    let begun = match wanted {
+        Wanted::Iso(_) => places.begun().to_vec(),
+        Wanted::Container(_) => Vec::new(),
+    };
+    leftovers::remove(state.path(), &begun, SystemTime::now());
+    Ok((state, places))
+}
+
+/// Finds out whether what an earlier run left is still current, and serves what has taken its place.
+fn refresh(wanted: &Wanted<'_>, job: &Job<'_>, served: &Prepared, swap: &Swap) {
+    let image = shown(wanted);
+    let now = match prepare::prepare(wanted, job) {
+        Ok(now) => now,
+        Err(PrepareError::Stopped) => return,
+        Err(error) => {
+            log::warn!("cannot find out whether {image} is still what is served: {}", chain(&error));
+            return;
+        }
+    };
+    if now.medium.sha256 == served.medium.sha256 {
+        return;
+    }
+    warn(&now.medium.warnings);
+    match Offer::new(job.config, &image, &now).and_then(|offer| swap.replace(offer)) {
+        Ok(()) => log::info!("Image {image} is another one now: machines that begin from now on get it"),
+        Err(error) => log::warn!("{image} is another one now, and cannot be served: {}", chain(&error)),
+    }
+}
+
 /// What is booted, in a few words and without secrets.
-fn shown(wanted: Wanted<'_>) -> String {
+fn shown(wanted: &Wanted<'_>) -> String {
     match wanted {
-        Wanted::Container(name) | Wanted::Iso(name) => mask_urls(name),
-        Wanted::Release(query) => {
+        Wanted::Container(location) => location.to_string(),
+        Wanted::Iso(IsoSource::File(location)) => mask_urls(location),
+        Wanted::Iso(IsoSource::Release(query)) => {
             format!("{} {} ({} {})", query.repository, query.release_version, query.flavor, query.artifact_version)
         }
     }

@@ -16,6 +16,8 @@ use super::url::{BadUrl, Scheme, Url, is_loopback};
 use crate::limits;
 use crate::units::chain;
 
+mod unix;
+
 /// Where Linux distributions keep the roots that the machine's administrator trusts.
 const SYSTEM_ROOTS: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
@@ -35,6 +37,8 @@ pub struct Settings {
     /// The key `offline`: every request fails with [`Error::Offline`].
     pub offline: bool,
     pub proxies: Proxies,
+    /// All requests go to the server behind this Unix socket, whatever host their address names.
+    pub socket: Option<PathBuf>,
     pub timeouts: Timeouts,
     pub backoff: Backoff,
 }
@@ -166,6 +170,8 @@ pub struct Client {
     roots: RootCerts,
     verified: Agents,
     unverified: Option<Agents>,
+    /// For a whole request, beside the bounds of its parts.
+    limit: Option<Duration>,
     stop: Stop,
 }
 
@@ -181,7 +187,11 @@ impl Client {
     /// # Errors
     /// When `ca_file` or a proxy of the environment cannot be used.
     pub fn new(settings: Settings) -> Result<Self, Error> {
-        let roots = root_certificates(settings.ca_file.as_deref())?;
+        // No TLS is spoken on a socket of this machine, and reading the roots takes longer than asking there.
+        let roots = match settings.socket {
+            Some(_) => RootCerts::WebPki,
+            None => root_certificates(settings.ca_file.as_deref())?,
+        };
         Self::with_roots(settings, roots)
     }
 
@@ -192,7 +202,7 @@ impl Client {
         } else {
             None
         };
-        Ok(Self { settings, roots, verified, unverified, stop: Stop::default() })
+        Ok(Self { settings, roots, verified, unverified, limit: None, stop: Stop::default() })
     }
 
     /// A client of the same settings that can be stopped by itself.
@@ -201,6 +211,12 @@ impl Client {
     /// As [`Client::new`].
     pub fn fork(&self) -> Result<Self, Error> {
         Self::with_roots(self.settings.clone(), self.roots.clone())
+    }
+
+    /// The same client, whose requests take at most so long each, body and all. Both are stopped together.
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Self {
+        Self { limit: Some(limit), ..self.clone() }
     }
 
     #[must_use]
@@ -239,7 +255,7 @@ impl Client {
                 request = request.header("authorization", basic(userinfo.expose()));
             }
             let request = request.body(()).map_err(|error| protocol(&url, error))?;
-            let response = self.run(&url, trust, |agent| agent.run(request))?;
+            let response = self.run(&url, trust, |agent| agent.run(self.limited(agent, request)))?;
             let Some(location) = response.redirect() else { return Ok(response) };
             let next = url.join(location)?;
             if url.scheme == Scheme::Https && next.scheme == Scheme::Http && !self.may_be_plain(trust) {
@@ -260,7 +276,7 @@ impl Client {
             .header("content-type", "application/x-www-form-urlencoded")
             .body(form)
             .map_err(|error| protocol(url, error))?;
-        self.run(url, trust, |agent| agent.run(request))
+        self.run(url, trust, |agent| agent.run(self.limited(agent, request)))
     }
 
     /// Fetches a small file, such as a cloud config, whole, trying again when a fault may pass.
@@ -317,6 +333,17 @@ impl Client {
         trust == Trust::AsConfigured && self.settings.allow_insecure
     }
 
+    fn limited<S: ureq::AsSendBody>(
+        &self,
+        agent: &ureq::Agent,
+        request: ureq::http::Request<S>,
+    ) -> ureq::http::Request<S> {
+        match self.limit {
+            Some(limit) => agent.configure_request(request).timeout_global(Some(limit)).build(),
+            None => request,
+        }
+    }
+
     fn run(
         &self,
         url: &Url,
@@ -339,10 +366,12 @@ impl Client {
             (Some(_), Scheme::Http) => (agents.http_proxy.as_ref(), HTTP_PROXY),
             (Some(_), Scheme::Https) => (agents.https_proxy.as_ref(), HTTPS_PROXY),
         };
+        let timeouts = self.settings.timeouts;
+        let socket = self.settings.socket.as_ref().map(|path| path.display().to_string());
         let faults = Faults {
-            host: url.authority.clone(),
+            host: socket.unwrap_or_else(|| url.authority.clone()),
             proxy: proxy.map(|address| (variable, authority(address).to_owned())),
-            timeouts: self.settings.timeouts,
+            timeouts: Timeouts { response: self.limit.unwrap_or(timeouts.response), ..timeouts },
             trust,
             stop: self.stop.clone(),
         };
@@ -355,7 +384,7 @@ impl Client {
 
 impl Agents {
     fn new(settings: &Settings, tls: TlsConfig) -> Result<Self, Error> {
-        let agent = |proxy: Option<ureq::Proxy>| {
+        let config = |proxy: Option<ureq::Proxy>| {
             ureq::Agent::config_builder()
                 .http_status_as_error(false)
                 .max_redirects(0)
@@ -372,8 +401,12 @@ impl Agents {
                 .timeout_per_read(Some(settings.timeouts.stall))
                 .timeout_per_write(Some(settings.timeouts.stall))
                 .build()
-                .new_agent()
         };
+        if let Some(socket) = &settings.socket {
+            let direct = ureq::Agent::with_parts(config(None), unix::SocketConnector(socket.clone()), unix::NoNames);
+            return Ok(Self { direct, http_proxy: None, https_proxy: None });
+        }
+        let agent = |proxy| config(proxy).new_agent();
         let proxied = |address: &Option<String>, name| {
             let proxy = address.as_deref().map(ureq::Proxy::new).transpose();
             proxy.map(|proxy| proxy.map(|proxy| agent(Some(proxy)))).map_err(|_| Error::Proxy(name))

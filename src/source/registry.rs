@@ -80,30 +80,55 @@ pub(super) type Failure = (Box<Error>, Option<Duration>);
 /// # Errors
 /// See [`Error`].
 pub fn resolve(registry: &Registry, arch: Arch, cache: &BlobCache) -> Result<ImageManifest, Error> {
-    if let Some(digest) = registry.reference.digest() {
-        let bytes = registry.manifest(digest, cache)?;
-        return follow(registry, arch, cache, digest, &bytes);
-    }
-    // Where there is something to go on with, nobody waits for long.
-    let patience = recall(registry, arch, cache).map(|_| limits::REGISTRY_PATIENCE);
-    let (digest, bytes) = registry.tagged(cache, patience)?;
-    let image = follow(registry, arch, cache, digest, &bytes)?;
+    let image = match registry.reference.digest() {
+        Some(digest) => {
+            let bytes = registry.manifest(digest, cache)?;
+            follow(registry, arch, cache, digest, &bytes)?
+        }
+        None => resolve_tag(registry, arch, cache)?,
+    };
     let remembered = cache.remember(&tag_name(&registry.reference, arch), &image.digest);
     // It is for a later start only, so that it cannot be written must not stop this one.
     remembered.unwrap_or_else(|error| log::warn!("{}", chain(&error)));
+    cache.used(&image);
     Ok(image)
 }
 
-/// What the tag stood for when [`resolve`] last succeeded, and when that was; taken from the cache alone.
+fn resolve_tag(registry: &Registry, arch: Arch, cache: &BlobCache) -> Result<ImageManifest, Error> {
+    // Where there is something to go on with, nobody waits for long.
+    let patience = recall(&registry.reference, arch, cache).map(|_| limits::REGISTRY_PATIENCE);
+    let (digest, bytes) = registry.tagged(cache, patience)?;
+    follow(registry, arch, cache, digest, &bytes)
+}
+
+/// What the name stood for when [`resolve`] last succeeded, taken from the cache alone; and when that was, for a tag. A digest always
+/// stands for the same.
 #[must_use]
-pub fn recall(registry: &Registry, arch: Arch, cache: &BlobCache) -> Option<(ImageManifest, SystemTime)> {
-    let (digest, when) = cache.recall(&tag_name(&registry.reference, arch))?;
+pub fn recall(reference: &Reference, arch: Arch, cache: &BlobCache) -> Option<(ImageManifest, Option<SystemTime>)> {
+    if let Some(digest) = reference.digest() {
+        return Some((recall_digest(digest, arch, cache)?, None));
+    }
+    let (digest, when) = cache.recall(&tag_name(reference, arch))?;
+    Some((recall_digest(digest, arch, cache)?, Some(when)))
+}
+
+fn recall_digest(mut digest: Digest, arch: Arch, cache: &BlobCache) -> Option<ImageManifest> {
     let document = |digest| cache.read_document(&digest, limits::MANIFEST_BYTES_MAX);
-    let Ok(Document::Manifest(found)) = manifest::parse(&document(digest)?) else { return None };
+    let parse = |digest| manifest::parse(&document(digest)?).ok();
+    let mut documents = vec![digest];
+    let found = match parse(digest)? {
+        Document::Manifest(found) => found,
+        Document::Index(index) => {
+            digest = index.choose(arch).ok()?;
+            documents.push(digest);
+            let Document::Manifest(found) = parse(digest)? else { return None };
+            found
+        }
+    };
     let config = found.config().ok()?;
+    documents.push(config);
     manifest::check_config(&document(config)?, arch).ok()?;
-    let layers = found.layers().ok()?;
-    Some((ImageManifest { digest, arch, layers, documents: vec![digest, config] }, when))
+    Some(ImageManifest { digest, arch, layers: found.layers().ok()?, documents })
 }
 
 /// One tag has an image for each architecture.

@@ -3,7 +3,6 @@
 //! The artifact is looked for under every name that it may have, where everybody downloads it: that needs neither API nor token.
 //! Only when it is under none of them the API is asked: for the artifacts of a private repository, and for what to tell the operator.
 
-mod closest;
 mod github;
 mod names;
 mod version;
@@ -13,6 +12,7 @@ use std::time::Duration;
 
 use super::checksum::{self, is_page};
 use super::client::{self, Client, Header, Trust};
+use super::closest;
 use super::fetch::{self, FetchedIso, Place, Progress, Unreachable, Wanted};
 use super::retry::is_transient_status;
 use super::secret::Secret;
@@ -105,6 +105,10 @@ impl Unreachable for Error {
             _ => false,
         }
     }
+
+    fn is_offline(&self) -> bool {
+        matches!(self, Self::Fetch(source) if source.is_offline())
+    }
 }
 
 impl ReleaseQuery<'_> {
@@ -154,7 +158,7 @@ pub fn fetch_release(
     let site = Site::new(query.github_url)?;
     let names = names::candidates(query);
     let key = format!("{} {}", site.download(query, ""), names.join(" "));
-    let place = Place { into, stamp };
+    let place = Place { into, stamp, stop: client.stopper() };
     let search = Search { client, query, token, site, names, key: &key, place };
     place.or_earlier(&key, search.fetch(progress))
 }

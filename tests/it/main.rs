@@ -3,9 +3,12 @@
 
 mod archive;
 mod boot;
+mod cache;
 mod cli;
 mod config;
 mod dhcp;
+mod directory;
+mod dockerd;
 mod efi;
 mod fat;
 mod flash;

@@ -6,6 +6,7 @@ mod media;
 mod pulls;
 mod serving;
 mod stops;
+mod warm;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};

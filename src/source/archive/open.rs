@@ -12,12 +12,12 @@ use super::members::{self, Members};
 use super::sniff::{Content, HEAD_BYTES, sniff};
 use super::spool::{Wanted, spool_counted};
 use super::{ArchiveRef, Error, OpenError, Watch};
+use crate::fingerprint::Fingerprint;
 use crate::limits;
 use crate::rootfs::{decompress, shown};
 use crate::source::cache::BlobCache;
 use crate::source::manifest::digest_of;
 use crate::source::pull::Transferred;
-use crate::source::stamp::FileId;
 use crate::storage::Extent;
 use crate::units::{Arch, chain};
 
@@ -60,7 +60,7 @@ fn open_path(
     beginning.map_err(read)?;
     match sniff(&head) {
         Content::Tar => open_plain(path, &file, length, wanted),
-        Content::Gzip | Content::Zstd => open_compressed(path, file, &FileId::of(&metadata), wanted, cache, watch),
+        Content::Gzip | Content::Zstd => open_compressed(path, file, &Fingerprint::of(&metadata), wanted, cache, watch),
         Content::Other(what) => Err(Error::NotAnImage(what)),
     }
 }
@@ -161,7 +161,7 @@ fn stored(plan: Plan, find: impl Fn(&str) -> Result<Option<(Place, u64)>, Error>
 fn open_compressed(
     path: &Path,
     file: Arc<File>,
-    id: &FileId,
+    id: &Fingerprint,
     wanted: &Wanted<'_>,
     cache: &BlobCache,
     watch: &mut Watch<'_>,
@@ -171,7 +171,7 @@ fn open_compressed(
     if let Some(image) = recalled.and_then(|(digest, _)| ArchiveImage::cached(&digest, wanted.arch, cache)) {
         return Ok(image);
     }
-    let (read, length) = (Arc::new(AtomicU64::new(0)), id.size);
+    let (read, length) = (Arc::new(AtomicU64::new(0)), id.size());
     let range = RangeReader::new(file, Extent { offset: 0, length });
     let compressed = Counted { inner: range, read: Arc::clone(&read) };
     let unpacked = decompress(Box::new(compressed)).map_err(|source| Error::Read { path: path.to_owned(), source })?;
@@ -201,7 +201,7 @@ fn open_compressed(
 }
 
 /// Under which name the cache remembers what was in a compressed archive. A file that was touched has another one.
-fn remembered_name(path: &Path, id: &FileId, wanted: &Wanted<'_>) -> String {
+fn remembered_name(path: &Path, id: &Fingerprint, wanted: &Wanted<'_>) -> String {
     let Wanted { kind, name, arch } = wanted;
     let name = name.unwrap_or_default();
     let everything = format!("{} {path:?} {name} {arch} {id:?}", kind.prefix());

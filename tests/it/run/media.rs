@@ -33,7 +33,7 @@ impl Site {
     }
 
     /// The whole answer of port 8080.
-    fn get_media(&self, path: &str) -> Vec<u8> {
+    pub(super) fn get_media(&self, path: &str) -> Vec<u8> {
         within(&self.lan.server, || {
             let mut stream = TcpStream::connect("127.0.0.1:8080").unwrap();
             write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();

@@ -60,7 +60,7 @@ fn without_its_registry_a_tag_is_what_it_was_in_an_earlier_run() {
 
     registry.stop();
     let mut run = site.serve(&name, &[]);
-    let warned = run.log.iter().find(|line| line.contains("the registry cannot be asked")).unwrap();
+    let warned = run.wait_for("the registry cannot be asked");
     let words = format!(
         "refuses the connection; is a server running on that port?): using {} that {name} was on 2",
         image.top().digest()

@@ -30,7 +30,7 @@ fn discover_of(arch: u16, xid: u32) -> Vec<u8> {
     message
 }
 
-fn get(site: &Site, path: &str) -> Vec<u8> {
+pub(super) fn get(site: &Site, path: &str) -> Vec<u8> {
     site.lan.as_machine(|| {
         let mut stream = TcpStream::connect((SERVER, 8090)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -42,7 +42,7 @@ fn get(site: &Site, path: &str) -> Vec<u8> {
 }
 
 /// What the running program names its files by.
-fn names(site: &Site) -> Names {
+pub(super) fn names(site: &Site) -> Names {
     let secret = std::fs::read(site.state().join("secret")).unwrap();
     Names::new(secret.try_into().unwrap(), 8090)
 }
