@@ -52,7 +52,7 @@ fn choose<'a>(entries: &'a [Entry], name: Option<&str>) -> Result<&'a Entry, Err
     let meant: Vec<&Entry> = entries.iter().filter(is_meant).collect();
     match meant[..] {
         [entry] => Ok(entry),
-        [] => Err(no_such_image(name.unwrap_or_default(), entries)),
+        [] => Err(name.map_or(Error::NoImages, |name| no_such_image(name, entries))),
         // One image that is listed once for each of its names.
         [first, ..] if meant.iter().all(|entry| entry.config == first.config && entry.layers == first.layers) => {
             Ok(first)

@@ -62,7 +62,8 @@ pub(super) fn find(documents: &dyn Documents, index: &[u8], name: Option<&str>, 
     let lookup = Lookup { documents, arch, left: Cell::new(limits::ARCHIVE_DOCUMENTS_MAX) };
     let start = match name.and_then(|name| name.strip_prefix('@')) {
         Some(id) => match id.parse() {
-            Ok(digest) => digest,
+            Ok(digest) if documents.read(&blob_path(&digest))?.is_some() => digest,
+            Ok(_) => return Err(no_such_image(id, &index)),
             Err(_) => numbered(&index, id)?,
         },
         None => choose(&index, name, arch)?,
@@ -90,7 +91,7 @@ fn choose(index: &IndexFile, name: Option<&str>, arch: Arch) -> Result<Digest, E
         [entry] => {
             entry.digest.parse().map_err(|_| Error::Missing(format!("an image with the digest {}", entry.shown())))
         }
-        [] => Err(no_such_image(name.unwrap_or_default(), index)),
+        [] => Err(name.map_or(Error::NoImages, |name| no_such_image(name, index))),
         _ => Err(Error::Several(listed(index.manifests.iter().map(Entry::shown)))),
     }
 }

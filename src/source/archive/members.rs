@@ -223,7 +223,7 @@ mod tests {
         assert!(matches!(found.find("d"), Err(Error::Limit { .. })));
         assert_eq!(found.find("f").unwrap(), None);
         assert!(matches!(found.find("g"), Err(Error::NotAFile(_))));
-        for target in ["/etc/passwd", "../../x", "..\0/../../x"] {
+        for target in ["/etc/passwd", "../../x", "b/../../../x"] {
             assert!(matches!(members(&[symlink("a/b", target)]), Err(Error::Outside(_))), "{target}");
         }
         assert!(matches!(members(&[hard_link("a/b", "../b")]), Err(Error::Outside(_))));

@@ -98,6 +98,8 @@ pub enum Error {
     LayerCount { diff_ids: usize, layers: usize },
     #[error("it holds several images; put the name of one behind the path: {}", .0.join(", "))]
     Several(Vec<String>),
+    #[error("its list of images is empty")]
+    NoImages,
     #[error("it holds no image {wanted:?}; there is {}", .there.join(", "))]
     NoSuchImage { wanted: String, there: Vec<String> },
     #[error("{what}: more than the limit of {limit}")]

@@ -68,7 +68,7 @@ impl<'a> Parts<'a> {
 
     /// Writes one member. One that the cache has under the digest that its name gives is only hashed: no byte is written twice.
     pub fn spool(&mut self, name: &str, size: u64, data: &mut dyn Read) -> Result<Spooled, Error> {
-        if let Some(digest) = digest_in(name).filter(|digest| self.cache.open_blob(digest, size).is_some()) {
+        if let Some(digest) = digest_in(name).filter(|digest| self.has(digest, size)) {
             let mut hash = Sha256::new();
             let compression = pour(data, size, |bytes| {
                 hash.update(bytes);
@@ -100,6 +100,11 @@ impl<'a> Parts<'a> {
         })?;
         self.flusher.flush(&file);
         Ok(Spooled { digest: Digest(hash.finalize().into()), size, compression, part: Some(path) })
+    }
+
+    /// Whether the cache has a blob of that digest and size. What a name says is no reason to remove one of another size.
+    fn has(&self, digest: &Digest, size: u64) -> bool {
+        std::fs::metadata(self.cache.path(digest)).is_ok_and(|blob| blob.len() == size)
     }
 
     /// Gives those that are to be kept their final names, durably; the others go.
@@ -199,5 +204,106 @@ impl Flusher {
 impl Drop for Flusher {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::manifest::digest_of;
+
+    /// A cache that goes when the test ends.
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> (Self, BlobCache) {
+            let path = std::env::temp_dir().join(format!("auroraboot-parts-{}-{name}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&path);
+            let cache = BlobCache::open(&path).unwrap();
+            (Self(path), cache)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = std::fs::read_dir(self.0.join("blobs/sha256")).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn spool(parts: &mut Parts<'_>, name: &str, data: &[u8]) -> Result<Spooled, Error> {
+        parts.spool(name, data.len() as u64, &mut &data[..])
+    }
+
+    #[test]
+    fn what_is_kept_gets_its_digest_as_name_and_the_rest_goes() {
+        let (place, cache) = Place::new("kept");
+        let mut parts = Parts::open(&cache, &Stop::default()).unwrap();
+        let one = spool(&mut parts, "a/layer.tar", b"one").unwrap();
+        let same = spool(&mut parts, "b/layer.tar", b"one").unwrap();
+        spool(&mut parts, "c/layer.tar", b"two").unwrap();
+        assert_eq!(place.names(), ["spool-0.part", "spool-1.part", "spool-2.part", "spool.part"]);
+        parts.commit(&[one.clone(), same]).unwrap();
+        assert_eq!(place.names(), [digest_of(b"one").hex().as_str(), "spool.part"]);
+        assert_eq!(std::fs::read(cache.path(&one.digest)).unwrap(), b"one");
+        drop(Parts::open(&cache, &Stop::default()).unwrap());
+        assert_eq!(place.names().len(), 2);
+    }
+
+    #[test]
+    fn what_is_there_under_the_digest_in_its_name_is_not_written() {
+        let (place, cache) = Place::new("there");
+        let digest = digest_of(b"one");
+        cache.write_document(&digest, b"one").unwrap();
+        for name in [format!("blobs/sha256/{}", digest.hex()), format!("{}.tar", digest.hex())] {
+            let mut parts = Parts::open(&cache, &Stop::default()).unwrap();
+            assert_eq!(spool(&mut parts, &name, b"one").unwrap().digest, digest);
+            assert_eq!(place.names().len(), 2, "no part");
+            assert!(matches!(spool(&mut parts, &name, b"two"), Err(Error::Corrupt { .. })));
+            // Of another size it is something else that has the same name, which harms nothing.
+            assert_eq!(spool(&mut parts, &name, b"three").unwrap().digest, digest_of(b"three"));
+            assert_eq!(cache.read_document(&digest, 10).as_deref(), Some(&b"one"[..]));
+        }
+    }
+
+    #[test]
+    fn streams_take_turns() {
+        let (_place, cache) = Place::new("turns");
+        let first = Parts::open(&cache, &Stop::default()).unwrap();
+        let stop = Stop::default();
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| Parts::open(&cache, &stop).err());
+            stop.stop();
+            assert!(matches!(waits.join().unwrap(), Some(Error::Stopped)));
+            let second = scope.spawn(|| Parts::open(&cache, &Stop::default()).is_ok());
+            drop(first);
+            assert!(second.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn the_number_of_parts_is_bounded() {
+        let (place, cache) = Place::new("bounded");
+        let mut parts = Parts::open(&cache, &Stop::default()).unwrap();
+        for _ in 0..limits::SPOOL_PARTS_MAX {
+            spool(&mut parts, "x", b"x").unwrap();
+        }
+        assert!(matches!(spool(&mut parts, "x", b"x"), Err(Error::Limit { what: "layers in the archive", .. })));
+        drop(parts);
+        assert_eq!(place.names(), ["spool.part"]);
+    }
+
+    #[test]
+    fn what_is_shorter_than_its_header_says_is_cut() {
+        let (_place, cache) = Place::new("short");
+        let mut parts = Parts::open(&cache, &Stop::default()).unwrap();
+        let cut = parts.spool("x", 4, &mut &b"abc"[..]);
+        assert!(matches!(cut, Err(Error::Tar(TarError::Truncated { at: 3 }))), "{cut:?}");
     }
 }

@@ -5,6 +5,9 @@ use crate::rootfs::tar::{Archive, TarError};
 /// How much of a file's beginning tells what it is: an ISO's first descriptor is behind 32 KiB.
 pub(super) const HEAD_BYTES: usize = 64 << 10;
 
+/// A tar header.
+const BLOCK_BYTES: usize = 512;
+
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Content {
     Tar,
@@ -47,10 +50,13 @@ pub(super) fn sniff(head: &[u8]) -> Content {
     if let Some((_, _, what, remedy)) = KNOWN.iter().find(|(signature, at, _, _)| has(signature, *at)) {
         return Content::Other(format!("it is {what}; {remedy}"));
     }
-    match Archive::new(head).next_member() {
-        Err(TarError::Truncated { .. }) if head.len() < 512 => {}
-        Err(TarError::Checksum { .. }) => {}
-        _ => return Content::Tar,
+    let is_tar = match Archive::new(head).next_member() {
+        Err(TarError::Checksum { .. } | TarError::Number { field: "checksum", .. }) => false,
+        Err(TarError::Truncated { .. }) => head.len() >= BLOCK_BYTES,
+        _ => true,
+    };
+    if is_tar {
+        return Content::Tar;
     }
     if has(&[0x55, 0xaa], 510) {
         return Content::Other("it is a disk image; name the container image or ISO that it was made from".to_owned());

@@ -410,9 +410,9 @@ fn documents_of_other_kinds_are_told() {
     }
     for (name, text, said) in [
         ("index.json", "{", "index.json is not valid JSON of its kind"),
-        ("index.json", r#"{"manifests": []}"#, r#"it holds no image ""; there is none"#),
+        ("index.json", r#"{"manifests": []}"#, "its list of images is empty"),
         ("index.json", r#"{"manifests": [{"digest": "md5:1"}]}"#, "an image with the digest @md5:1 is not there"),
-        ("manifest.json", "[]", r#"it holds no image ""; there is none"#),
+        ("manifest.json", "[]", "its list of images is empty"),
         ("manifest.json", "[{}]", "manifest.json is not valid JSON of its kind"),
         ("manifest.json", &"[".repeat(100_000), "manifest.json is not valid JSON of its kind"),
     ] {

@@ -153,7 +153,8 @@ fn of_several_images_one_is_taken_by_name_digest_or_number() {
         absent.ends_with(r#"it holds no image "v9"; there is docker.io/library/a:v1, v2, localhost/c:v3"#),
         "{absent}"
     );
-    for text in ["docker-archive:~/docker.tar:@3", "docker-archive:~/docker.tar:v2", "oci:~/dir:@7"] {
+    let unknown = format!("oci:~/dir@{}", digest(b"unknown"));
+    for text in ["docker-archive:~/docker.tar:@3", "docker-archive:~/docker.tar:v2", "oci:~/dir:@7", &unknown] {
         assert!(place.refusal(text).contains("it holds no image"), "{text}");
     }
     // What is not wanted leaves nothing.

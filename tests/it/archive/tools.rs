@@ -115,6 +115,11 @@ fn layouts_that_umoci_changed_and_tar_packed() {
     for name in ["gnu.tar", "pax.tar", "v7.tar", "gnu.tgz", "gnu.tzst"] {
         assert!(tars(&place.open(&format!("file:~/{name}:third")).unwrap()) == sample.tars, "{name}");
     }
+    let holes = std::fs::File::create(layout.join("holes")).unwrap();
+    holes.set_len(1 << 20).unwrap();
+    pack(&["--sparse"], "sparse.tar");
+    let line = place.refusal("file:~/sparse.tar:third");
+    assert!(line.ends_with(r#""./holes" is stored as a sparse file; write the archive without --sparse"#), "{line}");
     pack(&["-J"], "gnu.txz");
     assert!(
         place
