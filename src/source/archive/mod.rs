@@ -56,7 +56,7 @@ impl std::fmt::Debug for Watch<'_> {
 pub struct OpenError {
     /// As the operator wrote it.
     pub image: String,
-    pub source: Error,
+    pub source: Box<Error>,
 }
 
 /// Why an archive cannot be used. The messages do not name it: whoever opened it does.

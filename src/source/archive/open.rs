@@ -35,7 +35,7 @@ pub fn open(
     let name = wanted.name.as_deref();
     let wanted_image = Wanted { kind: wanted.kind, name, arch };
     let found = open_path(&wanted.path, &wanted_image, cache, watch);
-    found.map_err(|source| OpenError { image: wanted.to_string(), source })
+    found.map_err(|source| OpenError { image: wanted.to_string(), source: Box::new(source) })
 }
 
 fn open_path(
