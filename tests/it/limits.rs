@@ -67,6 +67,7 @@ const REACHED: &[(&str, &str)] = &[
     ("SPOOL_SMALL_BYTES_MAX", "many_small_members_do_not_fill_the_memory"),
     ("SPOOL_MEMORY_BYTES_MAX", "many_small_members_do_not_fill_the_memory"),
     ("SPOOL_PARTS_MAX", "the_number_of_parts_is_bounded"),
+    ("SPOOL_BYTES_MAX", "the_bytes_of_all_parts_are_bounded_before_they_come"),
     ("TAR_EXTENSION_BYTES_MAX", "extension_headers_are_bounded_each_and_together"),
     ("TAR_SPARSE_PIECES_MAX", "too_many_sparse_pieces_are_refused"),
     ("PATH_BYTES_MAX", "what_leaves_the_root_or_is_too_long_is_refused"),

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub(super) struct Parts<'a> {
     cache: &'a BlobCache,
     directory: PathBuf,
     made: Vec<PathBuf>,
+    /// That were or will be written.
+    bytes: u64,
     flusher: Flusher,
     /// One stream at a time: until it is closed, no other one takes our parts for remains.
     _lock: File,
@@ -43,6 +45,9 @@ pub(super) struct Parts<'a> {
 
 const PREFIX: &str = "spool-";
 const SUFFIX: &str = ".part";
+const FLUSHED_BYTES_MIN: u64 = 1 << 20;
+/// Files that may wait to be brought to the disk: each is open until then.
+const FLUSHES_WAITING_MAX: usize = 16;
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
 impl<'a> Parts<'a> {
@@ -63,7 +68,7 @@ impl<'a> Parts<'a> {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
-        Ok(Self { cache, directory, made: Vec::new(), flusher: Flusher::new(), _lock: lock })
+        Ok(Self { cache, directory, made: Vec::new(), bytes: 0, flusher: Flusher::new(), _lock: lock })
     }
 
     /// Writes one member. One that the cache has under the digest that its name gives is only hashed: no byte is written twice.
@@ -83,6 +88,10 @@ impl<'a> Parts<'a> {
         if self.made.len() >= limits::SPOOL_PARTS_MAX {
             return Err(Error::Limit { what: "layers in the archive", limit: limits::SPOOL_PARTS_MAX as u64 });
         }
+        self.bytes = self.bytes.saturating_add(size);
+        if self.bytes > limits::SPOOL_BYTES_MAX {
+            return Err(Error::Limit { what: "bytes of layers in the archive", limit: limits::SPOOL_BYTES_MAX });
+        }
         let path = self.directory.join(format!("{PREFIX}{}{SUFFIX}", self.made.len()));
         let write = |source| Error::from(part::Error::of_write(&path, size, source));
         let file = Arc::new(File::options().create(true).write(true).truncate(true).open(&path).map_err(write)?);
@@ -98,7 +107,10 @@ impl<'a> Parts<'a> {
             }
             Ok(())
         })?;
-        self.flusher.flush(&file);
+        // Small ones are brought there in the end, and only those that are kept.
+        if size >= FLUSHED_BYTES_MIN {
+            self.flusher.flush(&file);
+        }
         Ok(Spooled { digest: Digest(hash.finalize().into()), size, compression, part: Some(path) })
     }
 
@@ -178,19 +190,20 @@ pub(super) fn compression_of(head: &[u8]) -> Compression {
 /// Brings files to the disk while others still arrive, so that nobody waits long for that in the end.
 #[derive(Debug)]
 struct Flusher {
-    files: Option<Sender<Arc<File>>>,
+    files: Option<SyncSender<Arc<File>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Flusher {
     /// Without a thread, where none can be had, it does nothing: what is kept is brought to the disk in the end anyway.
     fn new() -> Self {
-        let (files, to_flush) = channel::<Arc<File>>();
+        let (files, to_flush) = sync_channel::<Arc<File>>(FLUSHES_WAITING_MAX);
         let flush = move || to_flush.into_iter().for_each(|file| drop(file.sync_data()));
         let thread = std::thread::Builder::new().name("flush".to_owned()).spawn(flush).ok();
         Self { files: Some(files), thread }
     }
 
+    /// Waits where the disk does not keep up.
     fn flush(&self, file: &Arc<File>) {
         let _ = self.files.as_ref().map(|files| files.send(Arc::clone(file)));
     }
@@ -297,6 +310,16 @@ mod tests {
         assert!(matches!(spool(&mut parts, "x", b"x"), Err(Error::Limit { what: "layers in the archive", .. })));
         drop(parts);
         assert_eq!(place.names(), ["spool.part"]);
+    }
+
+    #[test]
+    fn the_bytes_of_all_parts_are_bounded_before_they_come() {
+        let (place, cache) = Place::new("bytes");
+        let mut parts = Parts::open(&cache, &Stop::default()).unwrap();
+        spool(&mut parts, "x", b"x").unwrap();
+        let more = parts.spool("y", limits::SPOOL_BYTES_MAX, &mut io::repeat(0));
+        assert!(matches!(more, Err(Error::Limit { what: "bytes of layers in the archive", .. })));
+        assert_eq!(place.names(), ["spool-0.part", "spool.part"]);
     }
 
     #[test]

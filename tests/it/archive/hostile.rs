@@ -366,6 +366,8 @@ fn indexes_are_followed_so_far_and_no_further() {
     assert_eq!(line, "documents read for one image: more than the limit of 1000");
     let list: Vec<Value> =
         vec![json!({"Config": "x", "RepoTags": null, "Layers": []}); limits::ARCHIVE_DOCUMENTS_MAX + 1];
+    let too_many = index(&vec![sample.entry(&[]); limits::ARCHIVE_DOCUMENTS_MAX + 1]);
+    assert_eq!(place.says(&[file("index.json", too_many)]), "images in the archive: more than the limit of 1000");
     assert_eq!(
         place.says(&[file("manifest.json", bytes(&json!(list)))]),
         "images in the archive: more than the limit of 1000"
@@ -411,7 +413,7 @@ fn documents_of_other_kinds_are_told() {
     for (name, text, said) in [
         ("index.json", "{", "index.json is not valid JSON of its kind"),
         ("index.json", r#"{"manifests": []}"#, "its list of images is empty"),
-        ("index.json", r#"{"manifests": [{"digest": "md5:1"}]}"#, "an image with the digest @md5:1 is not there"),
+        ("index.json", r#"{"manifests": [{"digest": "md5:1"}]}"#, "an image with the digest md5:1 is not there"),
         ("manifest.json", "[]", "its list of images is empty"),
         ("manifest.json", "[{}]", "manifest.json is not valid JSON of its kind"),
         ("manifest.json", &"[".repeat(100_000), "manifest.json is not valid JSON of its kind"),
