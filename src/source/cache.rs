@@ -13,7 +13,6 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::manifest::ImageManifest;
 use crate::limits;
 use crate::units::Digest;
 
@@ -159,11 +158,13 @@ impl BlobCache {
         self.tags.join(super::manifest::digest_of(name.as_bytes()).hex())
     }
 
-    /// Notes that an image was used just now: the least recently used go first. Best effort: a disk that is read only still serves.
-    pub fn used(&self, image: &ImageManifest) {
-        let document = OpenOptions::new().append(true).open(self.path(&image.digest));
-        let touched = document.and_then(|document| document.set_modified(SystemTime::now()));
-        touched.unwrap_or_else(|error| log::debug!("{}: {error}", self.path(&image.digest).display()));
+    /// Notes that blobs were used just now: what was used longest ago goes first. A disk that is read only still serves.
+    pub fn touch(&self, blobs: &[Digest]) {
+        for path in blobs.iter().map(|digest| self.path(digest)) {
+            let opened = OpenOptions::new().append(true).open(&path);
+            let touched = opened.and_then(|blob| blob.set_modified(SystemTime::now()));
+            touched.unwrap_or_else(|error| log::debug!("{}: {error}", path.display()));
+        }
     }
 }
 
