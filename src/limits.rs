@@ -174,6 +174,9 @@ pub const SPOOL_MEMORY_BYTES_MAX: u64 = 32 << 20;
 /// Layers that are written for one stream: those of all its images, for which of them is wanted stands at its end.
 pub const SPOOL_PARTS_MAX: usize = 4_096;
 
+/// All layers together that are written for one stream.
+pub const SPOOL_BYTES_MAX: u64 = 256 << 30;
+
 // ── rootfs ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Characters of one name, path or other text of an image in a message.
