@@ -254,12 +254,12 @@ fn an_export_that_breaks_off_says_how() {
     let half = archive[..archive.len() / 2].to_vec();
     let cut = half.clone();
     let line = broken("cut", move || Reply::Raw([CHUNKED, &chunk(&cut)].concat()));
-    assert!(line.starts_with("the talk with Docker 26.1 at ") && line.contains("failed: "), "{line}");
+    assert!(line.starts_with("the connection to Docker 26.1 at ") && line.contains("failed: "), "{line}");
     let short = half.clone();
     let line = broken("short", move || {
         Reply::Raw([b"HTTP/1.1 200 OK\r\ncontent-length: 999999\r\n\r\n", &short[..]].concat())
     });
-    assert!(line.starts_with("the talk with Docker 26.1 at "), "{line}");
+    assert!(line.starts_with("the connection to Docker 26.1 at "), "{line}");
     // The stream ends as it should, and is none.
     let ended = half.clone();
     let line = broken("ended", move || whole(&ended));

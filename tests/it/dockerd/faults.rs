@@ -115,9 +115,9 @@ fn an_answer_that_makes_no_sense_says_which_daemon_gave_it() {
             "in a way that is not understood",
             "no image name",
         ),
-        (Reply::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec()), "the talk with Docker 26.1", "does not speak HTTP"),
-        (Reply::Raw(Vec::new()), "the talk with Docker 26.1", ""),
-        (Reply::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_vec()), "the talk with Docker 26.1", ""),
+        (Reply::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec()), " Docker 26.1 at", "does not speak HTTP"),
+        (Reply::Raw(Vec::new()), " Docker 26.1 at", ""),
+        (Reply::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_vec()), " Docker 26.1 at", ""),
     ];
     for (number, (reply, what, why)) in cases.into_iter().enumerate() {
         let reply = std::sync::Mutex::new(Some(reply));
