@@ -15,6 +15,7 @@
 //! ```text
 //! units civil limits loaders storage
 //!   ▲ dhcp tftp http squashfs iso fat rootfs config   cores and writers: no sockets, paths, clock or thread of their own*
+//!   ▲ fingerprint                                     by what files are known again
 //!     ▲ netboot media                                 what is served to whom; image → ISO
 //!       ▲ sys source                                  the only unsafe; the only user of the network client
 //!         ▲ flash web                                 USB sticks; the pages of port 8080
@@ -43,6 +44,7 @@ pub mod config;
 pub mod daemon;
 pub mod dhcp;
 pub mod fat;
+pub mod fingerprint;
 pub mod flash;
 pub mod http;
 pub mod iso;

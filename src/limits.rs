@@ -90,7 +90,7 @@ pub const CREDENTIAL_HELPER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Layers downloading at the same time.
 pub const DOWNLOADS_AT_ONCE: usize = 4;
 
-/// The buffer of each download, and of hashing what is on disk already.
+/// The buffer of each download.
 pub const BLOB_BUFFER_BYTES: usize = 128 << 10;
 
 /// A download is brought to the disk in pieces of this size.
@@ -119,6 +119,9 @@ pub const PROGRESS_REDRAW: Duration = Duration::from_millis(200);
 
 /// How often a progress line is logged where there is no terminal.
 pub const PROGRESS_LOG: Duration = Duration::from_secs(10);
+
+/// An index above this is not looked for among the blobs of the cache; those of registries have a few kilobytes.
+pub const INDEX_BYTES_MAX: u64 = 256 << 10;
 
 // ── source: container daemons ────────────────────────────────────────────────────────────────────────────────────
 
@@ -440,6 +443,9 @@ pub const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a log line waits for whoever reads stderr; longer, and a paused terminal would hold up the work and the end.
 pub const LOG_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a layer that has half arrived waits for a run that goes on with it: an image that is wanted is asked for again sooner.
+pub const PART_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The secret behind the machines' tokens.
 pub const STATE_SECRET_BYTES: usize = 32;

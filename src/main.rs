@@ -1,7 +1,9 @@
 //! `auroraboot`: flags → configuration → run → exit code.
 
 use auroraboot::config::cli::{self, Command};
-use auroraboot::daemon::{flash, log, run};
+use auroraboot::daemon::cache::{self, Report};
+use auroraboot::daemon::run::{self, RunError};
+use auroraboot::daemon::{flash, log};
 use auroraboot::loaders;
 use auroraboot::sys::memory;
 use auroraboot::units::chain;
@@ -22,8 +24,7 @@ fn main() -> ExitCode {
     memory::give_back_at_once();
     match cli::parse(std::env::args_os().skip(1)) {
         Err(error) => fail(&error, USAGE),
-        Ok(Command::Help) => print(&cli::help()),
-        Ok(Command::FlashHelp) => print(&cli::flash_help()),
+        Ok(Command::Help(verb)) => print(&cli::help_of(verb)),
         Ok(Command::Version) => print(&format!("auroraboot {}\n", env!("CARGO_PKG_VERSION"))),
         Ok(Command::Licenses) => match loaders::notices() {
             Ok(text) => print(&text),
@@ -31,8 +32,19 @@ fn main() -> ExitCode {
         },
         Ok(Command::Run(args)) => {
             log::init(args.debug);
-            match run::run(&args) {
-                Ok(report) => print(&report),
+            ran(run::run(&args))
+        }
+        Ok(Command::Pull(args)) => {
+            log::init(args.debug);
+            ran(run::pull(&args))
+        }
+        Ok(Command::Cache(args)) => {
+            log::init(args.debug);
+            match cache::run(&args) {
+                Ok(Report { text, is_well }) => {
+                    let printed = print(&text);
+                    if is_well { printed } else { ExitCode::from(FAILED) }
+                }
                 Err(error) if error.is_usage() => fail(&error, USAGE),
                 Err(error) => fail(&error, FAILED),
             }
@@ -45,6 +57,14 @@ fn main() -> ExitCode {
                 Err(error) => fail(&error, FAILED),
             }
         }
+    }
+}
+
+fn ran(outcome: Result<String, RunError>) -> ExitCode {
+    match outcome {
+        Ok(report) => print(&report),
+        Err(error) if error.is_usage() => fail(&error, USAGE),
+        Err(error) => fail(&error, FAILED),
     }
 }
 

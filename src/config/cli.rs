@@ -2,26 +2,34 @@
 //!
 //! Nothing is read and nothing is resolved here, so `--help` and `--version` work whatever the configuration says.
 
+mod flags;
+mod help;
+
 use std::ffi::OsString;
 use std::fmt;
 
 use lexopt::Arg;
 
-use super::keys::{self, Support};
 use super::mask::printable;
 use super::suggest::closest;
+use flags::{FLAGS, Flag, Id};
+
+pub use flags::Verb;
+pub use help::{help_of, version};
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Resolve the configuration and run it (or, with [`Args::dry_run`], print it).
     Run(Args),
+    /// Fetch what such a run needs, and stop.
+    Pull(Args),
+    /// Look after what is kept of images.
+    Cache(CacheArgs),
     /// Write an ISO to USB sticks.
     Flash(FlashArgs),
-    /// Print [`help`].
-    Help,
-    /// Print [`flash_help`].
-    FlashHelp,
+    /// Print [`help_of`] a command.
+    Help(Verb),
     /// Print [`version`].
     Version,
     /// Print the notices of what is embedded in the binary.
@@ -87,6 +95,38 @@ impl fmt::Debug for FlashArgs {
     }
 }
 
+/// The command line of `auroraboot cache`, as it was typed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CacheArgs {
+    pub action: CacheAction,
+    /// The configuration file that names the state directory.
+    pub config: Option<String>,
+    /// Every `--set`, in order, as typed.
+    pub set: Vec<String>,
+    /// Log debug lines.
+    pub debug: bool,
+}
+
+// By hand, as for `Args`.
+impl fmt::Debug for CacheArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheArgs")
+            .field("action", &self.action)
+            .field("config", &self.config.as_deref().map(printable))
+            .field("set", &format_args!("{} values", self.set.len()))
+            .field("debug", &self.debug)
+            .finish()
+    }
+}
+
+/// What is done with what is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheAction {
+    List,
+    Verify,
+    Prune,
+}
+
 /// Why a command line cannot be read. Always exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UsageError {
@@ -96,10 +136,12 @@ pub enum UsageError {
     MissingValue { flag: &'static str, placeholder: &'static str },
     #[error("{flag} {placeholder}: a part of it is empty; write {flag} /dev/sdX, or {flag} /dev/sdX,/dev/sdY")]
     EmptyPart { flag: &'static str, placeholder: &'static str },
-    #[error("{flag} goes with the command flash: auroraboot flash {flag}")]
-    OnlyFlash { flag: &'static str },
-    #[error("flash has no {flag}; `auroraboot flash --help` lists its flags")]
-    NotFlash { flag: &'static str },
+    #[error("{flag} goes with the command {command}: auroraboot {command} {flag}")]
+    OfCommand { flag: &'static str, command: &'static str },
+    #[error("{command} has no {flag}; `auroraboot {command} --help` lists its flags")]
+    NotOfCommand { flag: &'static str, command: &'static str },
+    #[error("cache does not know {0:?}; it is one of list, verify and prune")]
+    CacheAction(String),
     #[error("two ISOs, {first:?} and {second:?}; give one (devices go behind --to)")]
     TwoIsos { first: String, second: String },
     #[error("flash writes an ISO, and {0} is a device: to write to it, auroraboot flash --to {0}")]
@@ -124,143 +166,24 @@ fn did_you_mean(suggestion: Option<&str>) -> String {
     suggestion.map(|name| format!(", did you mean {name}?")).unwrap_or_default()
 }
 
-/// Which field of [`Args`] or which [`Command`] a flag stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Id {
-    Set,
-    CloudConfig,
-    DryRun,
-    To,
-    Yes,
-    AllowInternal,
-    Debug,
-    Licenses,
-    Help,
-    Version,
-}
-
-/// Which command a flag goes with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Of {
-    Run,
-    Flash,
-    Both,
-}
-
-/// One row of the table.
-struct Flag {
-    id: Id,
-    of: Of,
-    /// With its dashes.
-    long: &'static str,
-    short: &'static [char],
-    /// What stands for the value in the help; empty when the flag takes none.
-    placeholder: &'static str,
-    /// One or more lines.
-    help: &'static str,
-}
-
-const FLAGS: &[Flag] = &[
-    Flag {
-        id: Id::Set,
-        of: Of::Both,
-        long: "--set",
-        short: &[],
-        placeholder: "KEY=VALUE",
-        help: "Set a key of the configuration, over the file's; any other KEY is\n\
-               data for the cloud config's template. May be repeated",
-    },
-    Flag {
-        id: Id::CloudConfig,
-        of: Of::Run,
-        long: "--cloud-config",
-        short: &[],
-        placeholder: "FILE|URL|-",
-        help: "The cloud config the machines get, instead of the file's;\n\
-               - reads standard input",
-    },
-    Flag {
-        id: Id::DryRun,
-        of: Of::Run,
-        long: "--dry-run",
-        short: &[],
-        placeholder: "",
-        help: "Print the resolved configuration, and where each value came from",
-    },
-    Flag {
-        id: Id::To,
-        of: Of::Flash,
-        long: "--to",
-        short: &[],
-        placeholder: "DEV[,DEV]",
-        help: "The stick to write, such as /dev/sdb or /dev/disk/by-id/usb-...;\n\
-               several are written at the same time. May be repeated",
-    },
-    Flag {
-        id: Id::Yes,
-        of: Of::Flash,
-        long: "--yes",
-        short: &['y'],
-        placeholder: "",
-        help: "Do not ask before everything on the stick is lost",
-    },
-    Flag {
-        id: Id::AllowInternal,
-        of: Of::Flash,
-        long: "--allow-internal",
-        short: &[],
-        placeholder: "",
-        help: "Also write disks that are neither removable nor on USB without\n\
-               their name being typed; never a disk that is in use",
-    },
-    Flag {
-        id: Id::Debug,
-        of: Of::Both,
-        long: "--debug",
-        short: &[],
-        placeholder: "",
-        help: "Log what is being done, and why",
-    },
-    Flag {
-        id: Id::Licenses,
-        of: Of::Run,
-        long: "--licenses",
-        short: &[],
-        placeholder: "",
-        help: "Print the notices of the embedded boot loaders",
-    },
-    Flag { id: Id::Help, of: Of::Both, long: "--help", short: &['h'], placeholder: "", help: "Print this help" },
-    Flag {
-        id: Id::Version,
-        of: Of::Both,
-        long: "--version",
-        short: &['V', 'v'],
-        placeholder: "",
-        help: "Print the version",
-    },
-];
-
-/// The first word that makes the command line one of [`FlashArgs`]. A configuration file of that name is `./flash`.
-const FLASH: &str = "flash";
-
 /// Reads the arguments behind the program's name. Flags may stand anywhere, also behind CONFIG.
 ///
 /// # Errors
 /// [`UsageError`] for the first argument that makes no sense; `--help`, `--version` and `--licenses` win over what follows them.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut parser = lexopt::Parser::from_args(arguments);
-    let (mut words, mut seen) = (Vec::new(), Vec::new());
+    let mut typed = Typed::default();
     let (mut run, mut flash) = (Args::default(), FlashArgs::default());
     while let Some(argument) = parser.next().map_err(usage)? {
         let flag = match argument {
             Arg::Value(value) => {
-                words.push(utf8(value)?);
+                typed.words.push(utf8(value)?);
                 continue;
             }
             Arg::Long(name) => find(&format!("--{name}"), |flag| flag.long.strip_prefix("--") == Some(name))?,
             Arg::Short(letter) => find(&format!("-{letter}"), |flag| flag.short.contains(&letter))?,
         };
-        seen.push(flag);
+        typed.flags.push(flag);
         match flag.id {
             Id::Set => run.set.push(value_of(flag, &mut parser)?),
             Id::CloudConfig => {
@@ -274,22 +197,53 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
             Id::Yes => flash.yes = true,
             Id::AllowInternal => flash.allow_internal = true,
             Id::Licenses => return Ok(Command::Licenses),
-            Id::Help if words.first().is_some_and(|word| word == FLASH) => return Ok(Command::FlashHelp),
-            Id::Help => return Ok(Command::Help),
+            Id::Help => return Ok(Command::Help(typed.verb().0)),
             Id::Version => return Ok(Command::Version),
         }
     }
-    if words.first().is_some_and(|word| word == FLASH) {
-        (flash.set, flash.debug) = (run.set, run.debug);
-        return finish_flash(flash, &words[1..], &seen).map(Command::Flash);
-    }
-    finish_run(run, &words, &seen).map(Command::Run)
+    let (verb, words) = typed.verb();
+    typed.check_flags(verb)?;
+    Ok(match verb {
+        Verb::Run => Command::Run(finish_run(run, words)?),
+        Verb::Pull => Command::Pull(finish_run(run, words)?),
+        Verb::Cache => Command::Cache(finish_cache(run, words)?),
+        Verb::Flash => {
+            (flash.set, flash.debug) = (run.set, run.debug);
+            Command::Flash(finish_flash(flash, words)?)
+        }
+    })
 }
 
-fn finish_run(mut args: Args, words: &[String], seen: &[&Flag]) -> Result<Args, UsageError> {
-    if let Some(flag) = seen.iter().find(|flag| flag.of == Of::Flash) {
-        return Err(UsageError::OnlyFlash { flag: flag.long });
+/// What has been read of a command line.
+#[derive(Default)]
+struct Typed {
+    words: Vec<String>,
+    flags: Vec<&'static Flag>,
+}
+
+impl Typed {
+    /// The command, and the words behind it. A configuration file called `flash` is `./flash`.
+    fn verb(&self) -> (Verb, &[String]) {
+        let named = self.words.split_first().and_then(|(first, rest)| {
+            let (_, verb) = Verb::WORDS.into_iter().find(|(word, _)| word == first)?;
+            Some((verb, rest))
+        });
+        named.unwrap_or((Verb::Run, &self.words))
     }
+
+    fn check_flags(&self, verb: Verb) -> Result<(), UsageError> {
+        match self.flags.iter().find(|flag| !flag.of.contains(&verb)) {
+            None => Ok(()),
+            Some(flag) if verb == Verb::Run => {
+                let owner = flag.of.first().map_or("", |verb| verb.word());
+                Err(UsageError::OfCommand { flag: flag.long, command: owner })
+            }
+            Some(flag) => Err(UsageError::NotOfCommand { flag: flag.long, command: verb.word() }),
+        }
+    }
+}
+
+fn finish_run(mut args: Args, words: &[String]) -> Result<Args, UsageError> {
     match words {
         [] => {}
         [config] => args.config = Some(config.clone()),
@@ -300,10 +254,20 @@ fn finish_run(mut args: Args, words: &[String], seen: &[&Flag]) -> Result<Args, 
     Ok(args)
 }
 
-fn finish_flash(mut args: FlashArgs, words: &[String], seen: &[&Flag]) -> Result<FlashArgs, UsageError> {
-    if let Some(flag) = seen.iter().find(|flag| flag.of == Of::Run) {
-        return Err(UsageError::NotFlash { flag: flag.long });
+fn finish_cache(args: Args, words: &[String]) -> Result<CacheArgs, UsageError> {
+    let actions = [("list", CacheAction::List), ("verify", CacheAction::Verify), ("prune", CacheAction::Prune)];
+    let named = words.first().and_then(|first| actions.into_iter().find(|(word, _)| word == first));
+    let (action, words) = named.map_or((CacheAction::List, words), |(_, action)| (action, &words[1..]));
+    if let [word] = words
+        && !word.contains(['.', '/'])
+    {
+        return Err(UsageError::CacheAction(printable(word)));
     }
+    let Args { config, set, debug, .. } = finish_run(args, words)?;
+    Ok(CacheArgs { action, config, set, debug })
+}
+
+fn finish_flash(mut args: FlashArgs, words: &[String]) -> Result<FlashArgs, UsageError> {
     for word in words {
         if word.starts_with("/dev/") {
             return Err(UsageError::DeviceAsIso(printable(word)));
@@ -352,79 +316,9 @@ fn usage(error: lexopt::Error) -> UsageError {
     }
 }
 
-/// The text of `--version`, without a line end.
-#[must_use]
-pub const fn version() -> &'static str {
-    concat!("auroraboot ", env!("CARGO_PKG_VERSION"))
-}
-
-/// The text of `--help`.
-#[must_use]
-pub fn help() -> String {
-    let mut text = String::from(
-        "Brings machines up out of an image and a cloud config: over the network, and by an ISO for sticks.\n\n\
-         Usage: auroraboot [CONFIG] [--set KEY=VALUE]... [--cloud-config FILE|URL|-]\n       \
-         auroraboot flash [ISO] --to DEV[,DEV]    write an ISO to USB sticks; see flash --help\n\n\
-         Arguments:\n  [CONFIG]  The configuration file: a path, a URL, or - for standard input\n\n\
-         Flags:\n",
-    );
-    list_flags(&mut text, Of::Run);
-    text.push_str("\nKeys of CONFIG and --set:\n");
-    for key in keys::with(Support::Now) {
-        text.push_str(&format!("  {:28}{}\n", key.name, key.help));
-    }
-    text.push_str(
-        "\nExamples:\n  \
-         auroraboot --set container_image=quay.io/kairos/core-rockylinux:v1.5.0 --cloud-config config.yaml\n  \
-         auroraboot aurora.yaml --set netboot.allow=52:54:00 --dry-run\n\n\
-         Exit codes: 0 done, 1 failed, 2 the command line or the configuration is wrong.\n",
-    );
-    text
-}
-
-/// The text of `flash --help`.
-#[must_use]
-pub fn flash_help() -> String {
-    let mut text = String::from(
-        "Writes an ISO to USB sticks, reads it back and compares.\n\n\
-         Usage: auroraboot flash [ISO] --to DEV[,DEV]... [--yes] [--set state_dir=PATH]\n\n\
-         Arguments:\n  [ISO]  Path of the ISO (default: the newest custom ISO in state_dir/iso,\n         \
-         which contains the cloud config; without one, the newest other ISO)\n\n\
-         Flags:\n",
-    );
-    list_flags(&mut text, Of::Flash);
-    text.push_str(
-        "\nWithout --to it lists the sticks that it sees. A disk in use is never written: mounted, swap,\n\
-         part of a RAID, LVM or encrypted volume. Of an internal disk the name has to be typed.\n\
-         A stick boots only after all of it was read back and found equal.\n\n\
-         Examples:\n  \
-         auroraboot flash --to /dev/sdb\n  \
-         auroraboot flash kairos.iso --to /dev/sdb,/dev/sdc --yes\n\n\
-         Exit codes: 0 all sticks are good, 1 one is not, 2 refused and nothing written.\n",
-    );
-    text
-}
-
-/// Adds the rows of one command's flags.
-fn list_flags(text: &mut String, command: Of) {
-    for flag in FLAGS.iter().filter(|flag| flag.of == command || flag.of == Of::Both) {
-        let shorts: String = flag.short.iter().take(1).map(|letter| format!("-{letter}, ")).collect();
-        let head = format!("  {:4}{} {}", shorts, flag.long, flag.placeholder);
-        let help = if flag.id == Id::Set && command == Of::Flash {
-            "Only state_dir=PATH, which holds iso/ (default /tmp/auroraboot)"
-        } else {
-            flag.help
-        };
-        for (row, line) in help.lines().enumerate() {
-            let head = if row == 0 { head.trim_end() } else { "" };
-            text.push_str(format!("{head:34}{line}").trim_end());
-            text.push('\n');
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::keys::{self, Support};
     use super::*;
 
     fn args(words: &[&str]) -> Result<Command, UsageError> {
@@ -477,16 +371,16 @@ mod tests {
         assert!(flash(&["flash", "--allow-internal"]).allow_internal);
         assert_eq!(run(&["./flash"]).config.as_deref(), Some("./flash"));
         assert_eq!(run(&["--set", "flash"]).set, ["flash"], "a value is no command");
-        assert_eq!(args(&["flash", "--to", "/dev/sdb", "-h"]), Ok(Command::FlashHelp));
-        assert_eq!(args(&["--help", "flash"]), Ok(Command::Help));
+        assert_eq!(args(&["flash", "--to", "/dev/sdb", "-h"]), Ok(Command::Help(Verb::Flash)));
+        assert_eq!(args(&["--help", "flash"]), Ok(Command::Help(Verb::Run)));
         assert!(!format!("{:?}", flash(&["flash", "--set", "password=hunter2"])).contains("hunter2"));
     }
 
     #[test]
     fn help_version_and_licenses_win_over_what_follows() {
         for (word, wanted) in [
-            ("--help", Command::Help),
-            ("-h", Command::Help),
+            ("--help", Command::Help(Verb::Run)),
+            ("-h", Command::Help(Verb::Run)),
             ("--version", Command::Version),
             ("-V", Command::Version),
             ("-v", Command::Version),
@@ -521,6 +415,9 @@ mod tests {
                 &["flash", "/dev/sdb"],
                 "flash writes an ISO, and /dev/sdb is a device: to write to it, auroraboot flash --to /dev/sdb",
             ),
+            (&["pull", "--yes"], "pull has no --yes; `auroraboot pull --help`"),
+            (&["cache", "--cloud-config", "x"], "cache has no --cloud-config; "),
+            (&["cache", "clean"], "cache does not know \"clean\"; it is one of list, verify and prune"),
             (&["flash", "aurora.yaml"], "flash takes an ISO, not the configuration \"aurora.yaml\"; "),
         ] {
             let error = args(words).unwrap_err().to_string();
@@ -537,22 +434,42 @@ mod tests {
     }
 
     #[test]
+    fn pull_takes_what_a_run_takes() {
+        let pulled = args(&["pull", "a.yaml", "--set", "a=b", "--cloud-config", "c"]);
+        let Ok(Command::Pull(pulled)) = pulled else { panic!("{pulled:?}") };
+        assert_eq!(pulled, run(&["a.yaml", "--set", "a=b", "--cloud-config", "c"]));
+        assert_eq!(args(&["pull", "-h"]), Ok(Command::Help(Verb::Pull)));
+    }
+
+    #[test]
+    fn cache_lists_unless_told_otherwise() {
+        let cache = |words: &[&str]| match args(words).unwrap() {
+            Command::Cache(CacheArgs { action, config, set, .. }) => (action, config, set),
+            other => panic!("{other:?}"),
+        };
+        let (yaml, set) = (Some("a.yaml".to_owned()), vec!["state_dir=x".to_owned()]);
+        assert_eq!(cache(&["cache"]), (CacheAction::List, None, vec![]));
+        assert_eq!(cache(&["cache", "a.yaml"]), (CacheAction::List, yaml.clone(), vec![]));
+        assert_eq!(cache(&["cache", "verify", "--set", "state_dir=x"]), (CacheAction::Verify, None, set));
+        assert_eq!(cache(&["cache", "prune", "a.yaml"]), (CacheAction::Prune, yaml, vec![]));
+        assert!(!format!("{:?}", args(&["cache", "--set", "password=hunter2"]).unwrap()).contains("hunter2"));
+    }
+
+    #[test]
     fn help_mentions_every_flag_and_key_within_80_columns() {
-        let help = help();
-        for flag in FLAGS {
-            for (text, command) in [(&help, Of::Run), (&flash_help(), Of::Flash)] {
+        for (_, verb) in Verb::WORDS.into_iter().chain([("", Verb::Run)]) {
+            let text = help_of(verb);
+            for flag in FLAGS {
                 let shown = text.contains(&format!("  {} {}", flag.long, flag.placeholder).trim_end().to_owned())
                     || text.contains(&format!(", {} {}", flag.long, flag.placeholder).trim_end().to_owned());
-                assert_eq!(shown, flag.of == command || flag.of == Of::Both, "{}", flag.long);
+                assert_eq!(shown, flag.of.contains(&verb), "{verb:?} {}", flag.long);
             }
+            let example = text.find("Examples:").unwrap();
+            assert!(text[..example].lines().all(|line| line.len() <= 104), "{text}");
         }
-        assert!(flash_help().lines().all(|line| line.len() <= 100), "{}", flash_help());
         for key in keys::with(Support::Now) {
-            assert!(help.contains(&format!("\n  {} ", key.name)), "{}", key.name);
+            assert!(help_of(Verb::Run).contains(&format!("\n  {} ", key.name)), "{}", key.name);
         }
-        assert!(!help.contains("docker://"), "it is refused yet");
-        let example = help.find("Examples:").unwrap();
-        assert!(help[..example].lines().all(|line| line.len() <= 100), "{help}");
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub enum ConfigError {
 
     #[error("--set {key}: flash uses no key but state_dir; a custom ISO contains its configuration already")]
     NotOfFlash { key: String },
+    #[error("--set {key}: cache uses no keys but state_dir and cache_limit")]
+    NotOfCache { key: String },
 
     // Values.
     #[error("{}: {value:?} is not {accepted}", place(.key, .value, .origin))]
@@ -146,7 +148,12 @@ mod tests {
                 E::StdinTwice | E::Tilde { .. } | E::NotYaml { .. } | E::NotKeys { .. } | E::IsCloudConfig { .. } => {}
                 E::UnknownKey { .. } | E::SetWithoutValue { .. } | E::SetBadKey { .. } | E::SetTooDeep { .. } => {}
                 E::SetSlip { .. } | E::SetConflict { .. } | E::SetCloudConfig | E::SetValues { .. } => {}
-                E::NotOfFlash { .. } | E::BadValue { .. } | E::WrongShape { .. } | E::IsGroup { .. } | E::NoSource => {}
+                E::NotOfCache { .. }
+                | E::NotOfFlash { .. }
+                | E::BadValue { .. }
+                | E::WrongShape { .. }
+                | E::IsGroup { .. }
+                | E::NoSource => {}
                 E::ReleaseIncomplete { .. } | E::NothingToDo | E::Template(_) => {}
             }
         }

@@ -30,7 +30,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-pub use cli::{Args, Command, FlashArgs, UsageError};
+pub use cli::{Args, CacheArgs, Command, FlashArgs, UsageError};
 pub use cloud::CloudConfig;
 pub use error::ConfigError;
 pub use machines::{MacPrefix, MachineFilter, Refused};
@@ -275,6 +275,39 @@ pub fn flash_state_dir(args: &FlashArgs) -> Result<PathBuf, ConfigError> {
         settings.set("state_dir", Setting { value: Node::Text(value), origin: Origin::Set });
     }
     Ok(settings.resolve()?.state_dir.value)
+}
+
+/// Where `auroraboot cache` looks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheStore {
+    pub state_dir: PathBuf,
+    /// Bytes; `None`: as much as there is.
+    pub limit: Option<u64>,
+}
+
+/// What concerns `auroraboot cache` of its configuration file and `--set`; a file made for a run may name any other key.
+///
+/// # Errors
+/// [`ConfigError`]: what is wrong, in one line. Always exit code 2.
+pub fn cache_store(args: &CacheArgs, inputs: &mut dyn Inputs) -> Result<CacheStore, ConfigError> {
+    const KEYS: [&str; 2] = ["state_dir", "cache_limit"];
+    let assignments = set::parse(&args.set)?;
+    if let Some(key) = assignments.keys().find(|key| !KEYS.contains(&key.as_str())) {
+        return Err(ConfigError::NotOfCache { key: key.clone() });
+    }
+    let run = Args { config: args.config.clone(), ..Args::default() };
+    let file = read_file(&run, &assignments, inputs)?;
+    let mut settings = Settings::default();
+    for (key, setting) in file.settings.into_iter().filter(|(key, _)| KEYS.contains(key)) {
+        settings.set(key, setting);
+    }
+    for (key, value) in assignments {
+        if let Some(known) = keys::find(&key) {
+            settings.set(known.name, Setting { value: Node::Text(value), origin: Origin::Set });
+        }
+    }
+    let config = settings.resolve()?;
+    Ok(CacheStore { state_dir: config.state_dir.value, limit: config.cache_limit.value })
 }
 
 fn read_file(

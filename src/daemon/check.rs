@@ -80,8 +80,12 @@ pub fn check(config: &Config) -> Result<Wanted<'_>, CheckError> {
     Ok(wanted)
 }
 
+/// In front of an ISO's path or URL, where an image is named.
+const ISO: &str = "iso:";
+
 fn wanted(config: &Config) -> Result<Wanted<'_>, CheckError> {
     match config.image()? {
+        Image::Container(image) if image.starts_with(ISO) => Ok(Wanted::Iso(IsoSource::File(&image[ISO.len()..]))),
         Image::Container(image) => {
             let location = image.parse().map_err(|error: BadLocation| CheckError::Image {
                 origin: config.container_image.origin.clone(),

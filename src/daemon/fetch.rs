@@ -3,14 +3,16 @@
 use crate::daemon::job::Job;
 use crate::daemon::progress::{self, BuildProgress};
 use crate::media::{self, LayerSource, MediaError, Medium, Watch};
+use crate::source::archive::ArchiveRef;
 use crate::source::credentials::Keychain;
 use crate::source::{
-    BlobCache, ImageManifest, Layers, Location, Reference, Registry, Transferred, cache, client, manifest, pull,
-    registry,
+    BlobCache, ImageManifest, Layers, Location, Reference, Registry, Transferred, archive, cache, client, directory,
+    manifest, pull, registry,
 };
 use crate::sys::time::LocalTime;
 use crate::units::{ByteSize, Digest, chain};
 use std::io::{self, Read};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -22,6 +24,10 @@ pub enum FetchError {
     Client(#[from] client::Error),
     #[error(transparent)]
     Registry(#[from] registry::Error),
+    #[error(transparent)]
+    Directory(#[from] directory::Error),
+    #[error(transparent)]
+    Archive(#[from] archive::OpenError),
     #[error(transparent)]
     Cache(#[from] cache::Error),
     #[error(transparent)]
@@ -49,7 +55,9 @@ struct Image {
 /// [`FetchError`]; nothing half-made is left in use.
 pub fn medium(location: &Location, job: &Job<'_>) -> Result<Medium, FetchError> {
     let image = find(location, job)?;
-    build(&image, job)
+    let medium = build(&image, job)?;
+    make_room(&image, job)?;
+    Ok(medium)
 }
 
 /// The same, and sees to it that a later run finds all layers here.
@@ -66,13 +74,34 @@ pub fn complete(location: &Location, job: &Job<'_>) -> Result<Medium, FetchError
             read.map_err(|source| FetchError::Layer { layer: image.layers.digest(layer), source })?;
         }
     }
+    make_room(&image, job)?;
     Ok(medium)
+}
+
+/// Removes other images from the cache when they take more than they may.
+fn make_room(image: &Image, job: &Job<'_>) -> Result<(), FetchError> {
+    let Some(limit) = *job.config.cache_limit else { return Ok(()) };
+    match job.cache()?.evict(limit, &image.blobs) {
+        Ok(evicted) if evicted.files > 0 => {
+            let (names, size, limit) = (evicted.names.join(", "), ByteSize(evicted.bytes), ByteSize(limit));
+            let what = if names.is_empty() { "what no image needs".to_owned() } else { names };
+            log::info!("Cache: Removed {what}, {size}: cache_limit is {limit}");
+        }
+        Ok(_) => {}
+        // There is room for this image; that others are still there must not stop it.
+        Err(error) => log::warn!("the cache cannot be tidied up: {error}"),
+    }
+    Ok(())
 }
 
 /// The ISO of what a registry's image was in an earlier run, if it is there as it was made. Nobody is asked.
 #[must_use]
 pub fn earlier(location: &Location, job: &Job<'_>) -> Option<Medium> {
-    let (Location::Named(reference) | Location::Registry(reference)) = location;
+    let reference = match location {
+        Location::Registry(reference) => reference,
+        Location::Named { reference, .. } => reference,
+        Location::Daemon(_) | Location::Archive(_) | Location::Directory(_) => return None,
+    };
     let cache = job.cache().ok()?;
     let (manifest, when) = registry::recall(reference, *job.config.arch, &cache)?;
     let layers = RegistryLayers::new(None, manifest, cache);
@@ -83,7 +112,11 @@ pub fn earlier(location: &Location, job: &Job<'_>) -> Option<Medium> {
 
 fn find(location: &Location, job: &Job<'_>) -> Result<Image, FetchError> {
     match location {
-        Location::Registry(reference) | Location::Named(reference) => find_in_registry(reference, job),
+        Location::Registry(reference) => find_in_registry(reference, job),
+        Location::Named { reference, .. } => find_in_registry(reference, job),
+        Location::Daemon(_) => unimplemented!(),
+        Location::Archive(archive) => find_in_archive(archive, job),
+        Location::Directory(path) => find_in_directory(path, job),
     }
 }
 
@@ -110,6 +143,27 @@ fn find_in_registry(reference: &Reference, job: &Job<'_>) -> Result<Image, Fetch
     let (blobs, layers) = (manifest.blobs(), RegistryLayers::new(Some(registry), manifest, cache));
     let is_here = Arc::clone(&layers.is_here);
     Ok(Image { layers: Box::new(layers), blobs, is_here })
+}
+
+fn find_in_archive(archive: &ArchiveRef, job: &Job<'_>) -> Result<Image, FetchError> {
+    let arch = *job.config.arch;
+    log::info!("Archive: Looking into {archive} ({arch})");
+    let mut show = progress::of_reading("Archive");
+    let mut progress = |transferred| show(Instant::now(), transferred);
+    let stop = job.source_stop();
+    let image =
+        archive::open(archive, arch, &job.cache()?, &mut archive::Watch { stop: &stop, progress: &mut progress })?;
+    log::info!("Archive: {}", manifest::summary(archive, &image.manifest));
+    Ok(Image { blobs: image.manifest.blobs(), layers: Box::new(image), is_here: Arc::new(AtomicBool::new(true)) })
+}
+
+fn find_in_directory(path: &Path, job: &Job<'_>) -> Result<Image, FetchError> {
+    log::info!("Directory: Looking through {}", path.display());
+    let layer = directory::open(path, job.state_dir, &job.source_stop())?;
+    for warning in &layer.warnings {
+        log::warn!("{warning}");
+    }
+    Ok(Image { layers: Box::new(layer), blobs: Vec::new(), is_here: Arc::new(AtomicBool::new(true)) })
 }
 
 /// What the name stood for in an earlier run, so that machines can be served while the registry or the way to it is down.

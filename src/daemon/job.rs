@@ -5,6 +5,7 @@ use crate::daemon::check::menu_options;
 use crate::daemon::places::{PRODUCT, Places};
 use crate::daemon::stop::Stop;
 use crate::media;
+use crate::source::retry as source;
 use crate::source::{BlobCache, Client, Settings, cache, client};
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -51,6 +52,15 @@ impl<'a> Job<'a> {
     pub fn ends(&self, client: &Client) {
         let client = client.clone();
         self.stop.tell(move || client.stop());
+    }
+
+    /// The same wish to end, for work that is no request.
+    #[must_use]
+    pub fn source_stop(&self) -> source::Stop {
+        let stop = source::Stop::default();
+        let asked = stop.clone();
+        self.stop.tell(move || asked.stop());
+        stop
     }
 
     /// # Errors

@@ -2,6 +2,7 @@
 
 pub mod boot;
 pub mod boot_files;
+pub mod cache;
 pub mod check;
 pub mod dhcp_io;
 pub mod fetch;
@@ -10,6 +11,7 @@ pub mod http;
 pub mod inputs;
 pub mod interfaces;
 pub mod job;
+pub mod leftovers;
 pub mod log;
 pub mod places;
 pub mod prepare;

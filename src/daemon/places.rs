@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 /// What a stamp names as the maker.
 pub const PRODUCT: &str = concat!("auroraboot ", env!("CARGO_PKG_VERSION"));
 
+/// What is behind the name of a file that has not arrived yet.
+const PART: &str = ".part";
+
 /// The paths of one run.
 #[derive(Debug, Clone)]
 pub struct Places {
@@ -64,8 +67,20 @@ impl Places {
     #[must_use]
     pub fn iso(&self) -> PathBuf {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
-        let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        names.retain(|name| self.name.is_iso(name));
-        self.directory.join(names.into_iter().max().unwrap_or_else(|| self.name.iso()))
+        let names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let whole = names.iter().map(String::as_str).filter(|name| self.name.is_iso(name)).max();
+        // Begun yesterday, gone on with today.
+        let begun = names.iter().filter_map(|name| name.strip_suffix(PART)).filter(|name| self.name.is_iso(name)).max();
+        self.directory.join(whole.or(begun).map_or_else(|| self.name.iso(), str::to_owned))
+    }
+
+    /// What a download of an earlier run left for one of this run to go on with: as much of the ISO as came, and the note about it.
+    #[must_use]
+    pub fn begun(&self) -> [PathBuf; 2] {
+        [self.iso(), self.stamp.clone()].map(|path| {
+            let mut name = path.into_os_string();
+            name.push(PART);
+            name.into()
+        })
     }
 }

@@ -74,6 +74,7 @@ pub fn earlier(wanted: &Wanted<'_>, job: &Job<'_>) -> Option<Prepared> {
         Wanted::Iso(IsoSource::File(location)) if !location.contains("://") => return None,
         Wanted::Iso(source) => {
             let client = Client::new(Settings { offline: true, ..Settings::default() }).ok()?;
+            job.ends(&client);
             let fetched = download(source, job, &client).ok()?;
             log::info!("ISO: asking whether {} is still the same", fetched.url);
             inspect(fetched, job).ok()?

@@ -3,7 +3,7 @@
 use crate::daemon::log::redraw;
 use crate::media;
 use crate::source::Transferred;
-use crate::source::progress::{Progress, Style};
+use crate::source::progress::{DOWNLOAD, Progress, READ, Style, Words};
 use crate::sys::terminal;
 use crate::units::ByteSize;
 use std::io;
@@ -11,8 +11,17 @@ use std::time::Instant;
 
 /// Shows a download under the name `what`; `Pull`, say.
 pub fn of_download(what: &'static str) -> impl FnMut(Instant, Transferred) + Send {
+    of(what, DOWNLOAD)
+}
+
+/// Shows how far an archive is read.
+pub fn of_reading(what: &'static str) -> impl FnMut(Instant, Transferred) + Send {
+    of(what, READ)
+}
+
+fn of(what: &'static str, words: Words) -> impl FnMut(Instant, Transferred) + Send {
     let style = on_stderr();
-    let mut progress = Progress::new(style);
+    let mut progress = Progress::new(words, style);
     move |now, transferred| {
         let Some(text) = progress.update(now, transferred) else { return };
         match style {

@@ -4,6 +4,7 @@ use crate::config::{self, Args, Config, ConfigError, mask_urls};
 use crate::daemon::check::{self, CheckError, IsoSource, Wanted};
 use crate::daemon::inputs::HostInputs;
 use crate::daemon::job::Job;
+use crate::daemon::leftovers;
 use crate::daemon::places::{self, Places};
 use crate::daemon::prepare::{self, PrepareError, Prepared};
 use crate::daemon::serve::{self, Offer, ServeError, Servers, Swap};
@@ -18,6 +19,7 @@ use std::fmt::{self, Write};
 use std::io;
 use std::path::PathBuf;
 use std::thread;
+use std::time::SystemTime;
 
 /// Why a run ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +63,7 @@ pub fn run(args: &Args) -> Result<String, RunError> {
     warn(&warnings);
     let stop = Stop::on_signals().map_err(RunError::Signals)?;
     descriptors::raise_limit().unwrap_or_else(|error| log::warn!("cannot raise the limit of open files: {error}"));
-    let (state, places) = open(&config)?;
+    let (state, places) = open(&config, &wanted)?;
     let job = Job { config: &config, state_dir: state.path(), places: &places, stop: &stop };
     let names = Names::new(state.secret()?, *config.netboot_http_port);
     let web_directory = state.path().join("web");
@@ -118,7 +120,7 @@ pub fn pull(args: &Args) -> Result<String, RunError> {
         return Ok(config::report(&config, &warnings));
     }
     let stop = Stop::on_signals().map_err(RunError::Signals)?;
-    let (state, places) = open(&config)?;
+    let (state, places) = open(&config, &wanted)?;
     let job = Job { config: &config, state_dir: state.path(), places: &places, stop: &stop };
     let medium = prepare::pull(&wanted, &job)?;
     warn(&medium.warnings);
@@ -137,11 +139,17 @@ fn warn<T: fmt::Display>(warnings: &[T]) {
     }
 }
 
-fn open(config: &Config) -> Result<(StateDir, Places), RunError> {
+/// The state directory, without what an earlier run left half-written in it.
+fn open(config: &Config, wanted: &Wanted<'_>) -> Result<(StateDir, Places), RunError> {
     let state = StateDir::open(&config.state_dir, effective_user())?;
     let name = places::name(config).map_err(|(origin, source)| CheckError::Name { origin, source })?;
     let places = Places::new(state.path(), name, *config.disable_iso)
         .map_err(|(path, source)| RunError::Directory { path, source })?;
+    let begun = match wanted {
+        Wanted::Iso(_) => places.begun().to_vec(),
+        Wanted::Container(_) => Vec::new(),
+    };
+    leftovers::remove(state.path(), &begun, SystemTime::now());
     Ok((state, places))
 }
 

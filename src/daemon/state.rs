@@ -82,6 +82,13 @@ impl StateDir {
         }
     }
 
+    /// Whether a run holds the lock at this moment.
+    #[must_use]
+    pub fn is_in_use(path: &Path) -> bool {
+        let lock = File::open(path.join(LOCK));
+        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -113,6 +120,12 @@ impl StateDir {
         fs::rename(&temporary, &path).map_err(file_error)?;
         Ok(secret)
     }
+}
+
+/// Whether a directory has been a state directory.
+#[must_use]
+pub fn is_one(path: &Path) -> bool {
+    path.join(LOCK).is_file()
 }
 
 /// Whoever owns a directory, or a link on the way to it, decides what is in it: /tmp/auroraboot may be a trap laid by another user.

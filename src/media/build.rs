@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::SystemTime;
 
@@ -55,7 +55,7 @@ const BIOS_IMAGE: &str = "boot/eltorito.img";
 /// [`MediaError`]; an ISO of an earlier run is then as it was.
 pub fn build(source: &dyn LayerSource, options: &Options<'_>, watch: &mut Watch<'_>) -> Result<Medium, MediaError> {
     let mut order = Order::new(source, options, watch.cancelled)?;
-    if let Some(medium) = order.find()? {
+    if let Some(medium) = order.find(watch.cancelled)? {
         return Ok(medium);
     }
     files::clean(options.directory)?;
@@ -86,7 +86,7 @@ pub fn find(
     options: &Options<'_>,
     cancelled: &AtomicBool,
 ) -> Result<Option<Medium>, MediaError> {
-    Order::new(source, options, cancelled)?.find()
+    Order::new(source, options, cancelled)?.find(cancelled)
 }
 
 /// What is to be built, and what an earlier run built.
@@ -125,17 +125,19 @@ impl<'a> Order<'a> {
     }
 
     /// The ISO of an earlier run, with what may have been lost of it.
-    fn find(&mut self) -> Result<Option<Medium>, MediaError> {
+    fn find(&mut self, cancelled: &AtomicBool) -> Result<Option<Medium>, MediaError> {
         let Self { options, earlier, inputs, .. } = self;
         let Some(earlier) = earlier else { return Ok(None) };
-        let Some(medium) = earlier.medium(options.directory, options.name, inputs) else { return Ok(None) };
+        let noted = earlier.clone();
+        let Some(medium) = earlier.medium(options.directory, options.name, inputs, cancelled) else {
+            return if cancelled.load(Ordering::Relaxed) { Err(MediaError::Cancelled) } else { Ok(None) };
+        };
         if options.checksum_file {
             checksum::write(&medium.iso.path, medium.sha256)?;
         }
-        let overlay = self.overlay.as_ref().map(|(_, identity)| identity.clone());
-        if earlier.overlay != overlay {
-            // Touched and still the same: the next run need not read it all again.
-            earlier.overlay = overlay;
+        earlier.overlay = self.overlay.as_ref().map(|(_, identity)| identity.clone());
+        if *earlier != noted {
+            // ISO or overlay are touched and still the same: the next run need not read it all again.
             stamp::save(options.stamp, earlier)?;
         }
         Ok(Some(medium))

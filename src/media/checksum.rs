@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::files::{self, FileError};
 use super::names;
+use crate::fingerprint;
 use crate::limits::CHECKSUM_BYTES_MAX;
 use crate::storage::Storage;
 use crate::units::Digest;
@@ -18,9 +19,7 @@ const BUFFER_BYTES: usize = 256 << 10;
 
 /// Hashes the first `size` bytes. `None` when cancelled.
 pub(super) fn hash(file: &File, size: u64, cancelled: &AtomicBool) -> io::Result<Option<Digest>> {
-    let mut hashing = Hashing::default();
-    hashing.go_on(file, size, cancelled)?;
-    Ok(hashing.digest(size))
+    fingerprint::digest(file, size, &|| cancelled.load(Ordering::Relaxed))
 }
 
 /// The checksum of a file's beginning.

@@ -5,9 +5,9 @@
 //! part of the medium's own can be used again, because its first blocks change. So it is begun while the kernel copies and the disk
 //! writes, and ended ([`seal`]) when the ISO is there.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
@@ -18,8 +18,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::files::{self, FileError};
 use super::overlay::{self, Entry, Identity, Overlay, OverlayError};
-use super::stamp::{self, FORMAT, Fingerprint};
+use super::stamp::{self, FORMAT};
 use super::{Artifact, Hashing, Medium, checksum, names};
+use crate::fingerprint::Fingerprint;
 use crate::iso::remaster::{self, Addition, Kind, Plan};
 use crate::units::Digest;
 
@@ -115,10 +116,10 @@ pub fn customise(medium: &Medium, wanted: &Wanted<'_>, cancelled: &AtomicBool) -
     files::clean_matching(wanted.directory, &[".custom.iso.part", ".custom.iso.sha256.part", "config.yaml.part"])?;
     let scan = |path| Overlay::scan("iso.overlay_iso", path, wanted.directory);
     let overlay = wanted.overlay.map(scan).transpose()?;
-    let earlier: Option<Stamp> = stamp::load(wanted.stamp);
+    let mut earlier: Option<Stamp> = stamp::load(wanted.stamp);
     write_config(wanted)?;
     if wanted.config.is_none() && overlay.is_none() {
-        remove_stale(&iso, wanted, earlier.as_ref())?;
+        remove_stale(&iso, wanted, earlier.as_mut(), cancelled)?;
         return Ok(None);
     }
     let known = earlier.as_ref().and_then(|stamp| stamp.overlay.as_ref());
@@ -132,10 +133,11 @@ pub fn customise(medium: &Medium, wanted: &Wanted<'_>, cancelled: &AtomicBool) -
     };
     if let Some(mut earlier) = earlier
         && earlier.inputs == inputs
-        && let Some(custom) = earlier.custom(&iso)
+        && let noted = earlier.clone()
+        && let Some(custom) = earlier.custom(&iso, cancelled)
     {
-        if earlier.overlay != identity {
-            earlier.overlay = identity;
+        earlier.overlay = identity;
+        if earlier != noted {
             stamp::save(wanted.stamp, &earlier)?;
         }
         return Ok(Some(custom));
@@ -202,10 +204,15 @@ fn is_written(path: &Path, bytes: &[u8]) -> bool {
 }
 
 /// Removes the custom ISO of an earlier run: it would install what nobody asks for any more.
-fn remove_stale(iso: &Path, wanted: &Wanted<'_>, earlier: Option<&Stamp>) -> Result<(), CustomError> {
+fn remove_stale(
+    iso: &Path,
+    wanted: &Wanted<'_>,
+    earlier: Option<&mut Stamp>,
+    cancelled: &AtomicBool,
+) -> Result<(), CustomError> {
     let of_stamp = earlier.filter(|stamp| is_file_name(&stamp.iso)).and_then(|stamp| {
         let path = wanted.directory.join(&stamp.iso);
-        Fingerprint::at(&path).is_ok_and(|found| found == stamp.print).then_some(path)
+        stamp.is_of(&path, cancelled).then_some(path)
     });
     for path in std::iter::once(iso.to_owned()).chain(of_stamp) {
         files::remove(&checksum::path(&path))?;
@@ -220,22 +227,44 @@ fn remove_stale(iso: &Path, wanted: &Wanted<'_>, earlier: Option<&Stamp>) -> Res
     Ok(())
 }
 
+/// Makes a file its owner's alone, if it is not.
+fn restrict(path: &Path) -> io::Result<()> {
+    if fs::metadata(path)?.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(path, Permissions::from_mode(SECRET_MODE))
+}
+
 fn is_file_name(name: &str) -> bool {
     Path::new(name).file_name().is_some_and(|file| file == name)
 }
 
 impl Stamp {
-    /// The custom ISO, if nobody has touched it.
-    fn custom(&self, path: &Path) -> Option<Custom> {
-        let found = fs::symlink_metadata(path).ok()?;
+    /// The custom ISO, if nobody has altered it.
+    fn custom(&mut self, path: &Path, cancelled: &AtomicBool) -> Option<Custom> {
         let same = path.file_name().is_some_and(|name| name == self.iso.as_str());
-        (same && Fingerprint::of(&found) == self.print).then(|| Custom {
-            iso: Artifact { path: path.to_owned(), size: found.len() },
-            sha256: self.sha256.as_ref().and_then(|digest| digest.parse().ok()),
+        if !same || !self.is_of(path, cancelled) {
+            return None;
+        }
+        // Not every way to copy a file keeps its mode.
+        restrict(path).unwrap_or_else(|error| log::warn!("others may read {}: {error}", path.display()));
+        Some(Custom {
+            iso: Artifact { path: path.to_owned(), size: self.print.size() },
+            sha256: self.sha256(),
             hashing: None,
             warnings: self.warnings.clone(),
             reused: true,
         })
+    }
+
+    /// Whether the file at `path` is the one that was noted; its present fingerprint is then noted here.
+    fn is_of(&mut self, path: &Path, cancelled: &AtomicBool) -> bool {
+        let sha256 = self.sha256();
+        stamp::is_unaltered(&mut self.print, path, sha256, cancelled)
+    }
+
+    fn sha256(&self) -> Option<Digest> {
+        self.sha256.as_ref()?.parse().ok()
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::stamp::Fingerprint;
+use crate::fingerprint::Fingerprint;
 use crate::limits::OVERLAY_ENTRIES_MAX;
 use crate::units::Digest;
 
@@ -66,15 +66,6 @@ pub(super) enum Kind {
     Directory,
     File { size: u64 },
     Symlink { target: Vec<u8> },
-}
-
-#[cfg(test)]
-impl Entry {
-    /// One of root's.
-    pub(super) fn new(path: &str, kind: Kind) -> Self {
-        let print = Fingerprint::at(Path::new("/")).unwrap();
-        Self { path: path.into(), kind, mode: 0o644, uid: 0, gid: 0, mtime: 0, print, changed: (0, 0) }
-    }
 }
 
 /// What tells one state of an overlay from another.

@@ -1,9 +1,8 @@
 //! What an ISO was made from, noted in a file, so that the same is not made twice.
 
-use std::fs::{self, Metadata};
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -12,6 +11,7 @@ use super::files::{self, FileError};
 use super::names::Name;
 use super::overlay::Identity;
 use super::{Artifact, ImageFacts, Medium};
+use crate::fingerprint::{Fingerprint, Known};
 use crate::limits::STAMP_BYTES_MAX;
 use crate::storage::Extent;
 use crate::units::Digest;
@@ -32,31 +32,6 @@ pub(super) struct Inputs {
     pub(super) menu: String,
     /// Of the boot programs that come from this one.
     pub(super) loaders: String,
-}
-
-/// A file as it was when the stamp was made; hashing it all at every start would take seconds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Fingerprint {
-    size: u64,
-    mtime: i64,
-    mtime_nsec: i64,
-    inode: u64,
-}
-
-impl Fingerprint {
-    pub(super) fn of(found: &Metadata) -> Self {
-        // Not the time of change: who hands the ISO to another user with chown does not touch it.
-        Self { size: found.size(), mtime: found.mtime(), mtime_nsec: found.mtime_nsec(), inode: found.ino() }
-    }
-
-    pub(super) const fn inode(&self) -> u64 {
-        self.inode
-    }
-
-    /// Of what is at a path.
-    pub(super) fn at(path: &Path) -> io::Result<Self> {
-        fs::symlink_metadata(path).map(|found| Self::of(&found))
-    }
 }
 
 /// Offset and length.
@@ -98,19 +73,29 @@ impl Stamp {
         })
     }
 
-    /// The ISO, if it has this name, was made from these inputs, and nobody has touched it.
-    pub(super) fn medium(&self, directory: &Path, name: &Name, inputs: &Inputs) -> Option<Medium> {
+    /// The ISO, if it has this name, was made from these inputs, and nobody has altered it.
+    pub(super) fn medium(
+        &mut self,
+        directory: &Path,
+        name: &Name,
+        inputs: &Inputs,
+        cancelled: &AtomicBool,
+    ) -> Option<Medium> {
         if self.inputs != *inputs || !name.is_iso(&self.iso) {
             return None;
         }
         let path = directory.join(&self.iso);
-        let found = fs::symlink_metadata(&path).ok().filter(|found| Fingerprint::of(found) == self.print)?;
+        let sha256 = self.sha256.parse::<Digest>().ok()?;
+        if !is_unaltered(&mut self.print, &path, Some(sha256), cancelled) {
+            return None;
+        }
+        let found = fs::symlink_metadata(&path).ok()?;
         let extents =
             |place: &Place| place.iter().map(|&(offset, length)| Extent { offset, length }).collect::<Vec<_>>();
         Some(Medium {
             built: found.modified().ok()?,
             iso: Artifact { path, size: found.len() },
-            sha256: self.sha256.parse::<Digest>().ok()?,
+            sha256,
             kernel: extents(&self.kernel),
             initrd: extents(&self.initrd),
             squashfs: extents(&self.squashfs),
@@ -119,6 +104,23 @@ impl Stamp {
             warnings: self.warnings.clone(),
             reused: true,
         })
+    }
+}
+
+/// Whether the file at `path` is the one that `print` was taken of. `print` is then that of the file as it is now.
+pub(super) fn is_unaltered(
+    print: &mut Fingerprint,
+    path: &Path,
+    sha256: Option<Digest>,
+    cancelled: &AtomicBool,
+) -> bool {
+    match print.check(path, sha256, &|| cancelled.load(Ordering::Relaxed)) {
+        Known::Untouched => true,
+        Known::Unaltered(now) => {
+            *print = now;
+            true
+        }
+        Known::Altered | Known::Other => false,
     }
 }
 

@@ -5,14 +5,19 @@
 //! A blob has its final name only after its digest was verified and its bytes reached the disk. What a killed run left
 //! behind is `<hex>.part`.
 
+mod inventory;
+
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::manifest::ImageManifest;
 use crate::limits;
 use crate::units::Digest;
+
+pub use inventory::{CachedImage, Evicted, Inventory, Stored};
 
 const PART: &str = "part";
 
@@ -46,6 +51,13 @@ impl BlobCache {
             created.map_err(|source| Error::Create { path: path.clone(), source })?;
         }
         Ok(Self { dir, tags })
+    }
+
+    /// The cache of a state directory that is not to be touched; `None` where there is none.
+    #[must_use]
+    pub fn existing(state_dir: &Path) -> Option<Self> {
+        let (dir, tags) = (state_dir.join("blobs/sha256"), state_dir.join("blobs/tags"));
+        (dir.is_dir() && tags.is_dir()).then_some(Self { dir, tags })
     }
 
     /// Where a blob is, once it is whole.
@@ -138,12 +150,8 @@ impl BlobCache {
     /// What `name` stood for when it was last remembered, and when that was.
     #[must_use]
     pub fn recall(&self, name: &str) -> Option<(Digest, SystemTime)> {
-        let file = File::open(self.tag_path(name)).ok()?;
-        let when = file.metadata().ok()?.modified().ok()?;
-        let mut line = String::new();
-        file.take(limits::TAG_LINE_BYTES_MAX).read_to_string(&mut line).ok()?;
-        let digest = line.split(' ').next()?.parse().ok()?;
-        (line == tag_line(name, &digest)).then_some((digest, when))
+        let (digest, remembered, when) = read_tag(&self.tag_path(name))?;
+        (remembered == name).then_some((digest, when))
     }
 
     /// Names hold `/` and `:` and may be longer than a file's name may be, so the file goes by their hash.
@@ -151,28 +159,22 @@ impl BlobCache {
         self.tags.join(super::manifest::digest_of(name.as_bytes()).hex())
     }
 
-    /// Removes every blob and part that is not to be kept; returns the bytes freed. It is for the owner of `state_dir`
-    /// to call: a blob of another image that is still wanted is only known there.
-    ///
-    /// # Errors
-    /// When the directory cannot be read.
-    pub fn prune(&self, keep: &[Digest]) -> io::Result<u64> {
-        let keep: Vec<String> = keep.iter().map(Digest::hex).collect();
-        let mut freed: u64 = 0;
-        for entry in std::fs::read_dir(&self.dir)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let stem = Path::new(&name).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
-            if keep.contains(&stem) {
-                continue;
-            }
-            let size = entry.metadata().map_or(0, |metadata| metadata.len());
-            if std::fs::remove_file(entry.path()).is_ok() {
-                freed = freed.saturating_add(size);
-            }
-        }
-        Ok(freed)
+    /// Notes that an image was used just now: the least recently used go first. Best effort: a disk that is read only still serves.
+    pub fn used(&self, image: &ImageManifest) {
+        let document = OpenOptions::new().append(true).open(self.path(&image.digest));
+        let touched = document.and_then(|document| document.set_modified(SystemTime::now()));
+        touched.unwrap_or_else(|error| log::debug!("{}: {error}", self.path(&image.digest).display()));
     }
+}
+
+/// What a tag's file says, unless it is damaged: what it stands for, the name, and since when.
+fn read_tag(path: &Path) -> Option<(Digest, String, SystemTime)> {
+    let file = File::open(path).ok()?;
+    let when = file.metadata().ok()?.modified().ok()?;
+    let mut line = String::new();
+    file.take(limits::TAG_LINE_BYTES_MAX).read_to_string(&mut line).ok()?;
+    let (digest, name) = line.strip_suffix('\n')?.split_once(' ')?;
+    Some((digest.parse().ok()?, name.to_owned(), when))
 }
 
 /// What is kept of a name: the name itself too, for whoever looks into the directory.
@@ -186,16 +188,16 @@ mod tests {
     use crate::source::manifest::digest_of;
 
     /// A state directory that goes when the test ends.
-    struct StateDir(PathBuf);
+    pub(super) struct StateDir(PathBuf);
 
     impl StateDir {
-        fn new(name: &str) -> Self {
+        pub(crate) fn new(name: &str) -> Self {
             let dir = std::env::temp_dir().join(format!("auroraboot-cache-{}-{name}", std::process::id()));
             let _ = std::fs::remove_dir_all(&dir);
             Self(dir)
         }
 
-        fn cache(&self) -> BlobCache {
+        pub(crate) fn cache(&self) -> BlobCache {
             BlobCache::open(&self.0).unwrap()
         }
     }
@@ -256,18 +258,5 @@ mod tests {
         assert!(cache.open_blob(&digest, 5).is_some());
         assert!(cache.open_blob(&digest, 6).is_none());
         assert!(!cache.path(&digest).exists());
-    }
-
-    #[test]
-    fn prune_keeps_what_it_is_told() {
-        let state = StateDir::new("prune");
-        let cache = state.cache();
-        let (a, b) = (digest_of(b"a"), digest_of(b"bb"));
-        cache.write_document(&a, b"a").unwrap();
-        cache.write_document(&b, b"bb").unwrap();
-        cache.open_part(&digest_of(b"c")).unwrap();
-        assert_eq!(cache.prune(&[a]).unwrap(), 2);
-        let left: Vec<_> = std::fs::read_dir(&cache.dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, [a.hex().as_str()]);
     }
 }

@@ -21,8 +21,10 @@ use super::manifest::digest_of;
 use super::part::{self, hash_file};
 use super::pull::Transferred;
 use super::resume::{Download, forget};
-use super::stamp::{self, FileId, Stamp, Version, with_suffix};
+use super::retry::Stop;
+use super::stamp::{self, Stamp, Version, with_suffix};
 use super::url::Url;
+use crate::fingerprint::Fingerprint;
 use crate::limits;
 use crate::units::{ByteSize, Digest, chain};
 
@@ -122,7 +124,7 @@ pub fn fetch_iso(
     stamp: &Path,
     progress: Progress<'_>,
 ) -> Result<FetchedIso, Error> {
-    let place = Place { into, stamp };
+    let place = Place { into, stamp, stop: client.stopper() };
     if !location.contains("://") {
         return place.copy(Path::new(location), client);
     }
@@ -153,6 +155,8 @@ fn fetch_url(
 pub(super) struct Place<'a> {
     pub into: &'a Path,
     pub stamp: &'a Path,
+    /// Ends the reading of what an earlier run left.
+    pub stop: &'a Stop,
 }
 
 /// What is to be there.
@@ -170,7 +174,7 @@ pub(super) struct Wanted<'a> {
 impl Place<'_> {
     /// What an earlier run brought here for the same key.
     pub fn earlier(self, key: &str) -> Option<Stamp> {
-        Stamp::read(self.stamp, self.into).filter(|stamp| stamp.key == key)
+        Stamp::read(self.stamp, self.into, self.stop).filter(|stamp| stamp.key == key)
     }
 
     /// Where there is something to go on with, nobody waits for long.
@@ -229,7 +233,7 @@ impl Place<'_> {
 
     /// What is wanted, when it is here: it has the published checksum, or the server says that it has not changed.
     fn find(self, client: &Client, wanted: &Wanted<'_>) -> Result<Option<FetchedIso>, Error> {
-        let Some(mut stamp) = Stamp::read(self.stamp, self.into) else { return Ok(None) };
+        let Some(mut stamp) = Stamp::read(self.stamp, self.into, self.stop) else { return Ok(None) };
         let is_same = match wanted.published {
             Some(published) => stamp.digest() == Some(published),
             None => stamp.key == wanted.key && is_unchanged(client, wanted, &stamp.version)?,
@@ -253,7 +257,7 @@ impl Place<'_> {
     fn described(self, stamp: &Stamp, sha256: Digest, reused: bool) -> FetchedIso {
         FetchedIso {
             path: self.into.to_owned(),
-            size: stamp.file.size,
+            size: stamp.file.size(),
             sha256,
             verified: if stamp.verified { Verified::Published } else { Verified::Unpublished },
             url: stamp.url.clone(),
@@ -275,9 +279,9 @@ impl Place<'_> {
         with_suffix(self.stamp, ".part")
     }
 
-    fn id(self, file: &File) -> Result<FileId, Error> {
+    fn id(self, file: &File) -> Result<Fingerprint, Error> {
         let metadata = file.metadata();
-        metadata.map(|metadata| FileId::of(&metadata)).map_err(|source| self.read_error(self.into, source))
+        metadata.map(|metadata| Fingerprint::of(&metadata)).map_err(|source| self.read_error(self.into, source))
     }
 
     fn write_error(self, path: &Path, source: io::Error) -> Error {
@@ -386,6 +390,6 @@ fn is_unchanged(client: &Client, wanted: &Wanted<'_>, version: &Version) -> Resu
 
 /// A file of this machine as it is now.
 fn local_key(path: &Path, metadata: &Metadata) -> String {
-    let (device, id) = (metadata.dev(), FileId::of(metadata));
+    let (device, id) = (metadata.dev(), Fingerprint::of(metadata));
     digest_of(format!("{device} {id:?} {}", path.display()).as_bytes()).hex()
 }

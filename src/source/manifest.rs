@@ -3,7 +3,6 @@
 use serde::Deserialize;
 use sha2::Digest as _;
 
-use super::reference::Reference;
 use crate::limits;
 use crate::units::{Arch, ByteSize, Digest};
 
@@ -43,7 +42,7 @@ pub struct ImageManifest {
 }
 
 impl ImageManifest {
-    /// Every blob of the image, for [`super::BlobCache::prune`].
+    /// Every blob of the image, for [`super::BlobCache::evict`].
     #[must_use]
     pub fn blobs(&self) -> Vec<Digest> {
         self.documents.iter().copied().chain(self.layers.iter().map(|layer| layer.digest)).collect()
@@ -202,6 +201,12 @@ impl Index {
         digest.ok_or_else(|| Error::NoArch { wanted, there: self.platforms() })
     }
 
+    /// Whether it leads to that manifest.
+    #[must_use]
+    pub fn lists(&self, manifest: &Digest) -> bool {
+        self.manifests.iter().any(|descriptor| descriptor.digest.parse() == Ok(*manifest))
+    }
+
     /// What is listed without a platform: further indexes, and manifests whose configuration tells.
     pub fn unspecified(&self) -> impl Iterator<Item = Digest> {
         self.manifests.iter().filter(|entry| entry.platform.is_none()).filter_map(|entry| entry.digest.parse().ok())
@@ -317,7 +322,7 @@ pub fn check_config(bytes: &[u8], wanted: Arch) -> Result<(), Error> {
 
 /// The line that says what was found.
 #[must_use]
-pub fn summary(reference: &Reference, image: &ImageManifest) -> String {
+pub fn summary(reference: &dyn std::fmt::Display, image: &ImageManifest) -> String {
     let (count, size) = (image.layers.len(), ByteSize(image.total_size()));
     let layers = if count == 1 { "1 layer".to_owned() } else { format!("{count} layers") };
     format!("Image {reference} for {}: sha256:{}, {layers}, {size}", image.arch, image.digest.short())

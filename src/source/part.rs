@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::client::{self, Body, Client};
 use super::retry::Stop;
+use crate::fingerprint;
 use crate::limits;
 use crate::units::{ByteSize, Digest, chain};
 
@@ -206,22 +207,6 @@ impl Drop for Flusher {
 
 /// The hash of the first `length` bytes of a file.
 pub(super) fn hash_file(file: &File, path: &Path, length: u64, stop: &Stop) -> Result<Sha256, Error> {
-    let read_error = |source| Error::Read { path: path.to_owned(), source };
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; limits::BLOB_BUFFER_BYTES];
-    let mut at = 0;
-    while at < length {
-        if stop.is_stopped() {
-            return Err(Error::Stopped);
-        }
-        let room = usize::try_from(length - at).unwrap_or(usize::MAX).min(buffer.len());
-        match file.read_at(&mut buffer[..room], at).map_err(read_error)? {
-            0 => return Err(read_error(io::ErrorKind::UnexpectedEof.into())),
-            count => {
-                hash.update(&buffer[..count]);
-                at += count as u64;
-            }
-        }
-    }
-    Ok(hash)
+    let hash = fingerprint::hash(file, length, &|| stop.is_stopped());
+    hash.map_err(|source| Error::Read { path: path.to_owned(), source })?.ok_or(Error::Stopped)
 }

@@ -47,9 +47,23 @@ impl Style {
     }
 }
 
+/// What is being done, in the forms that sentences need.
+#[derive(Debug, Clone, Copy)]
+pub struct Words {
+    doing: &'static str,
+    done: &'static str,
+    thing: &'static str,
+}
+
+/// Over a network.
+pub const DOWNLOAD: Words = Words { doing: "Downloading", done: "Downloaded", thing: "Download" };
+/// Out of a file, or another program.
+pub const READ: Words = Words { doing: "Reading", done: "Read", thing: "Reading" };
+
 /// Turns [`Transferred`] into text.
 #[derive(Debug)]
 pub struct Progress {
+    words: Words,
     style: Style,
     started: Option<Instant>,
     shown: Option<Instant>,
@@ -59,8 +73,8 @@ pub struct Progress {
 
 impl Progress {
     #[must_use]
-    pub fn new(style: Style) -> Self {
-        Self { style, started: None, shown: None, samples: VecDeque::new(), over: false }
+    pub fn new(words: Words, style: Style) -> Self {
+        Self { words, style, started: None, shown: None, samples: VecDeque::new(), over: false }
     }
 
     /// What to write now, if anything.
@@ -100,12 +114,13 @@ impl Progress {
     }
 
     fn line(&self, state: Transferred) -> String {
+        let doing = self.words.doing;
         let mut line = match state.total {
             Some(total) => {
                 let percent = state.here.saturating_mul(100).checked_div(total).unwrap_or(100).min(100);
-                format!("Downloading: {percent:3} %  {} of {}", ByteSize(state.here), ByteSize(total))
+                format!("{doing}: {percent:3} %  {} of {}", ByteSize(state.here), ByteSize(total))
             }
-            None => format!("Downloading: {}", ByteSize(state.here)),
+            None => format!("{doing}: {}", ByteSize(state.here)),
         };
         if let Some(rate) = self.rate() {
             line = format!("{line}  {}/s", ByteSize(rate));
@@ -119,17 +134,18 @@ impl Progress {
 
     /// Nothing when nothing came: why that is follows as an error.
     fn summary(&self, took: Duration, state: Transferred) -> Option<String> {
+        let Words { done, thing, .. } = self.words;
         let Some(total) = state.total.filter(|total| state.here >= *total) else {
             let of = state.total.map(|total| format!(" of {}", ByteSize(total))).unwrap_or_default();
-            return (state.fetched > 0).then(|| format!("Download ended at {}{of}", ByteSize(state.here)));
+            return (state.fetched > 0).then(|| format!("{thing} ended at {}{of}", ByteSize(state.here)));
         };
         if state.fetched == 0 {
-            return Some(format!("Downloaded earlier: {} in the cache", ByteSize(total)));
+            return Some(format!("{done} earlier: {} in the cache", ByteSize(total)));
         }
         let rate = per_second(state.fetched, took).map(|rate| format!(", {}/s", ByteSize(rate))).unwrap_or_default();
         let cached = total.saturating_sub(state.fetched);
         let rest = if cached == 0 { String::new() } else { format!(" ({} were in the cache)", ByteSize(cached)) };
-        Some(format!("Downloaded {} in {}{rate}{rest}", ByteSize(state.fetched), clock(took.as_secs())))
+        Some(format!("{done} {} in {}{rate}{rest}", ByteSize(state.fetched), clock(took.as_secs())))
     }
 }
 
@@ -148,7 +164,7 @@ mod tests {
     #[test]
     fn a_terminal_gets_one_line_that_is_redrawn() {
         let start = Instant::now();
-        let mut progress = Progress::new(Style::Terminal { columns: 80 });
+        let mut progress = Progress::new(DOWNLOAD, Style::Terminal { columns: 80 });
         let first = progress.update(start, at(0, 0)).unwrap();
         assert_eq!(first, "\r\x1b[KDownloading:   0 %  0 B of 1.0 GB");
         assert_eq!(progress.update(after(start, 50), at(1, 1)), None, "not more often than an eye can follow");
@@ -163,7 +179,7 @@ mod tests {
     #[test]
     fn a_narrow_terminal_is_never_wrapped() {
         for columns in [0, 1, 20] {
-            let mut progress = Progress::new(Style::Terminal { columns });
+            let mut progress = Progress::new(DOWNLOAD, Style::Terminal { columns });
             let line = progress.update(Instant::now(), at(5, 5)).unwrap();
             assert!(line.trim_start_matches("\r\x1b[K").chars().count() <= columns.saturating_sub(1), "{line:?}");
         }
@@ -172,7 +188,7 @@ mod tests {
     #[test]
     fn a_log_gets_a_line_at_the_start_now_and_then_and_at_the_end() {
         let start = Instant::now();
-        let mut progress = Progress::new(Style::Lines);
+        let mut progress = Progress::new(DOWNLOAD, Style::Lines);
         let shown: Vec<String> = (0..=250)
             .filter_map(|tenth| progress.update(after(start, tenth * 100), at(tenth * 1_000_000, tenth * 1_000_000)))
             .collect();
@@ -183,7 +199,7 @@ mod tests {
     #[test]
     fn the_rate_follows_a_stall_and_counts_no_cached_bytes() {
         let start = Instant::now();
-        let mut progress = Progress::new(Style::Terminal { columns: 200 });
+        let mut progress = Progress::new(DOWNLOAD, Style::Terminal { columns: 200 });
         for second in 0..=20 {
             progress.update(after(start, second * 1000), at(500_000_000 + 1_000_000, 1_000_000));
         }
@@ -195,11 +211,12 @@ mod tests {
     fn what_nobody_knows_is_not_guessed() {
         let start = Instant::now();
         let unknown = |here| Transferred { total: None, ..at(here, here) };
-        let mut progress = Progress::new(Style::Lines);
+        let mut progress = Progress::new(DOWNLOAD, Style::Lines);
         assert_eq!(progress.update(start, unknown(0)).unwrap(), "Downloading: 0 B");
         let line = progress.update(start + limits::PROGRESS_LOG, unknown(500_000_000)).unwrap();
         assert_eq!(line, "Downloading: 500.0 MB  50.0 MB/s");
-        let failed = |here| Progress::new(Style::Lines).update(start, Transferred { ended: true, ..unknown(here) });
+        let failed =
+            |here| Progress::new(DOWNLOAD, Style::Lines).update(start, Transferred { ended: true, ..unknown(here) });
         assert_eq!(failed(5_000_000).unwrap(), "Download ended at 5.0 MB");
         assert_eq!(failed(0), None, "the error says it all");
     }
@@ -208,7 +225,7 @@ mod tests {
     fn the_end_says_what_was_cached_and_what_is_missing() {
         let end = |here, fetched| {
             let state = Transferred { ended: true, ..at(here, fetched) };
-            Progress::new(Style::Lines).update(Instant::now(), state).unwrap()
+            Progress::new(DOWNLOAD, Style::Lines).update(Instant::now(), state).unwrap()
         };
         assert_eq!(end(1_000_000_000, 0), "Downloaded earlier: 1.0 GB in the cache");
         assert_eq!(end(1_000_000_000, 400_000_000), "Downloaded 400.0 MB in 0:00 (600.0 MB were in the cache)");

@@ -28,12 +28,6 @@ pub struct Reference {
 pub enum BadReference {
     #[error("the image name is empty")]
     Empty,
-    #[error(
-        "{0:?} names an image of this host's Docker daemon, which is not supported yet; write registry:// to pull it"
-    )]
-    Daemon(String),
-    #[error("{0:?}: only images of registries are supported; write registry/repository:tag")]
-    Scheme(String),
     #[error("{0:?} is not a registry; write host or host:port")]
     Registry(String),
     #[error("{0:?} is not a repository; use lower-case letters, digits, and single . _ - between them")]
@@ -101,7 +95,7 @@ impl FromStr for Reference {
     type Err = BadReference;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let name = strip_scheme(text.trim())?;
+        let name = text.trim();
         if name.is_empty() {
             return Err(BadReference::Empty);
         }
@@ -135,22 +129,6 @@ impl FromStr for Reference {
             }
         }
     }
-}
-
-fn strip_scheme(text: &str) -> Result<&str, BadReference> {
-    if text.starts_with("docker://") {
-        return Err(BadReference::Daemon(text.to_owned()));
-    }
-    for prefix in ["registry://", "oci://", "oci:"] {
-        if let Some(name) = text.strip_prefix(prefix) {
-            return Ok(name);
-        }
-    }
-    // `dir:`, `file:`, `ocifile:` are sources of the Go implementation; a port or tag never starts with a slash.
-    if text.contains("://") || text.contains(":/") {
-        return Err(BadReference::Scheme(text.to_owned()));
-    }
-    Ok(text)
 }
 
 /// The first component is a registry when it could not be a namespace: a dot, a port, or `localhost`.
@@ -227,9 +205,6 @@ mod tests {
             ("localhost:5000/a/b:x", "localhost:5000/a/b:x", "localhost:5000"),
             ("10.0.0.1:5000/img", "10.0.0.1:5000/img:latest", "10.0.0.1:5000"),
             ("[::1]:5000/img:1", "[::1]:5000/img:1", "[::1]:5000"),
-            ("oci://ghcr.io/a/b:1", "ghcr.io/a/b:1", "ghcr.io"),
-            ("oci:ghcr.io/a/b:1", "ghcr.io/a/b:1", "ghcr.io"),
-            ("registry://localhost:5000/a", "localhost:5000/a:latest", "localhost:5000"),
         ] {
             let reference = parse(text).unwrap();
             assert_eq!((reference.to_string().as_str(), reference.api_host()), (shown, host), "{text}");
@@ -249,11 +224,6 @@ mod tests {
     #[test]
     fn what_is_no_reference_says_which_part_is_wrong() {
         assert_eq!(parse("  "), Err(BadReference::Empty));
-        assert_eq!(parse("oci:"), Err(BadReference::Empty));
-        assert!(matches!(parse("docker://ubuntu"), Err(BadReference::Daemon(_))));
-        for text in ["dir:/rootfs", "file:///img.tar", "https://quay.io/a/b"] {
-            assert!(matches!(parse(text), Err(BadReference::Scheme(_))), "{text}");
-        }
         for text in ["host:0/a", "host:x/a", "host:99999/a", "-x.io/a", "a..b/c", "[::g]:1/a", "../../etc"] {
             assert!(matches!(parse(text), Err(BadReference::Registry(_))), "{text}: {:?}", parse(text));
         }

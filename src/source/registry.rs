@@ -80,18 +80,25 @@ pub(super) type Failure = (Box<Error>, Option<Duration>);
 /// # Errors
 /// See [`Error`].
 pub fn resolve(registry: &Registry, arch: Arch, cache: &BlobCache) -> Result<ImageManifest, Error> {
-    if let Some(digest) = registry.reference.digest() {
-        let bytes = registry.manifest(digest, cache)?;
-        return follow(registry, arch, cache, digest, &bytes);
-    }
-    // Where there is something to go on with, nobody waits for long.
-    let patience = recall(&registry.reference, arch, cache).map(|_| limits::REGISTRY_PATIENCE);
-    let (digest, bytes) = registry.tagged(cache, patience)?;
-    let image = follow(registry, arch, cache, digest, &bytes)?;
+    let image = match registry.reference.digest() {
+        Some(digest) => {
+            let bytes = registry.manifest(digest, cache)?;
+            follow(registry, arch, cache, digest, &bytes)?
+        }
+        None => resolve_tag(registry, arch, cache)?,
+    };
     let remembered = cache.remember(&tag_name(&registry.reference, arch), &image.digest);
     // It is for a later start only, so that it cannot be written must not stop this one.
     remembered.unwrap_or_else(|error| log::warn!("{}", chain(&error)));
+    cache.used(&image);
     Ok(image)
+}
+
+fn resolve_tag(registry: &Registry, arch: Arch, cache: &BlobCache) -> Result<ImageManifest, Error> {
+    // Where there is something to go on with, nobody waits for long.
+    let patience = recall(&registry.reference, arch, cache).map(|_| limits::REGISTRY_PATIENCE);
+    let (digest, bytes) = registry.tagged(cache, patience)?;
+    follow(registry, arch, cache, digest, &bytes)
 }
 
 /// What the name stood for when [`resolve`] last succeeded, taken from the cache alone; and when that was, for a tag. A digest always

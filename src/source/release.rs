@@ -158,7 +158,7 @@ pub fn fetch_release(
     let site = Site::new(query.github_url)?;
     let names = names::candidates(query);
     let key = format!("{} {}", site.download(query, ""), names.join(" "));
-    let place = Place { into, stamp };
+    let place = Place { into, stamp, stop: client.stopper() };
     let search = Search { client, query, token, site, names, key: &key, place };
     place.or_earlier(&key, search.fetch(progress))
 }

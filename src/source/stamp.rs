@@ -1,14 +1,15 @@
 //! Notes beside a file that was fetched: what it is a copy of, so that a later run need not fetch it again.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::client::Response;
+use super::retry::Stop;
+use crate::fingerprint::{Fingerprint, Known};
 use crate::limits;
 use crate::units::Digest;
 
@@ -58,30 +59,29 @@ pub(super) struct Stamp {
     pub sha256: String,
     /// Whether the sha256 was held against a published one.
     pub verified: bool,
-    pub file: FileId,
-}
-
-/// By what a file is known without reading it: who changes or replaces it changes one of these.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct FileId {
-    pub size: u64,
-    /// Seconds and nanoseconds since 1970.
-    mtime: (i64, i64),
-    inode: u64,
-}
-
-impl FileId {
-    pub fn of(metadata: &Metadata) -> Self {
-        Self { size: metadata.len(), mtime: (metadata.mtime(), metadata.mtime_nsec()), inode: metadata.ino() }
-    }
+    pub file: Fingerprint,
 }
 
 impl Stamp {
-    /// The stamp, when `file` is still what it says.
-    pub fn read(path: &Path, file: &Path) -> Option<Self> {
-        let stamp: Self = read(path)?;
-        let metadata = std::fs::symlink_metadata(file).ok().filter(Metadata::is_file)?;
-        (stamp.file == FileId::of(&metadata)).then_some(stamp)
+    /// The stamp, when `file` is still what it says. A file that was copied or touched may have to be read for that, once: what comes
+    /// out is noted.
+    pub fn read(path: &Path, file: &Path, stop: &Stop) -> Option<Self> {
+        let mut stamp: Self = read(path)?;
+        let noted = match stamp.file.check(file, stamp.digest(), &|| stop.is_stopped()) {
+            Known::Untouched => return Some(stamp),
+            Known::Other => return None,
+            // No stamp: it need not be read again to be told from what is wanted.
+            Known::Altered => {
+                let _ = std::fs::remove_file(path);
+                return None;
+            }
+            Known::Unaltered(now) => {
+                stamp.file = now;
+                write(path, &stamp)
+            }
+        };
+        noted.unwrap_or_else(|error| log::debug!("{}: {error}", path.display()));
+        Some(stamp)
     }
 
     pub fn digest(&self) -> Option<Digest> {
@@ -125,6 +125,7 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::manifest::digest_of;
 
     fn version(etag: Option<&str>, modified: Option<&str>, length: Option<u64>) -> Version {
         Version { etag: etag.map(str::to_owned), last_modified: modified.map(str::to_owned), length }
@@ -149,28 +150,44 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_holds_until_its_file_is_touched() {
+    fn a_stamp_holds_until_its_file_is_altered() {
         let dir = std::env::temp_dir().join(format!("auroraboot-stamp-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        let (file, path) = (dir.join("x.iso"), dir.join("x"));
+        let (file, path, stop) = (dir.join("x.iso"), dir.join("x"), Stop::default());
         std::fs::write(&file, "iso").unwrap();
         let stamp = Stamp {
             key: "k".to_owned(),
             artifact: None,
             url: "https://example.com/x.iso".to_owned(),
             version: Version::default(),
-            sha256: "0f".repeat(32),
+            sha256: digest_of(b"iso").hex(),
             verified: true,
-            file: FileId::of(&std::fs::metadata(&file).unwrap()),
+            file: Fingerprint::at(&file).unwrap(),
         };
-        assert_eq!(Stamp::read(&path, &file), None, "not there yet");
+        let read_stamp = || Stamp::read(&path, &file, &stop);
+        assert_eq!(read_stamp(), None, "not there yet");
         write(&path, &stamp).unwrap();
-        assert_eq!(Stamp::read(&path, &file).as_ref(), Some(&stamp));
-        assert_eq!(stamp.digest(), Some(Digest([0x0f; 32])));
+        assert_eq!(read_stamp().as_ref(), Some(&stamp));
+        assert_eq!(stamp.digest(), Some(digest_of(b"iso")));
+
+        let copy = dir.join("copy");
+        std::fs::write(&copy, "iso").unwrap();
+        std::fs::rename(&copy, &file).unwrap();
+        let copied = Stamp { file: Fingerprint::at(&file).unwrap(), ..stamp.clone() };
+        assert_eq!(read_stamp().as_ref(), Some(&copied));
+        assert_eq!(read::<Stamp>(&path), Some(copied), "and noted");
+
+        std::fs::write(&copy, "ISO").unwrap();
+        std::fs::rename(&copy, &file).unwrap();
+        assert_eq!(read_stamp(), None, "altered");
+        assert!(!path.exists(), "so that it is read once");
+
+        write(&path, &stamp).unwrap();
         std::fs::write(&file, "iso!").unwrap();
-        assert_eq!(Stamp::read(&path, &file), None, "another size");
+        assert_eq!(read_stamp(), None, "another size");
+        assert!(path.exists(), "it may be the stamp of another file");
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(Stamp::read(&path, &file), None, "gone");
+        assert_eq!(read_stamp(), None, "gone");
         let bytes_max = usize::try_from(limits::FETCH_NOTE_BYTES_MAX).unwrap();
         write(&path, &Stamp { url: "x".repeat(bytes_max), ..stamp }).unwrap();
         assert_eq!(read::<Stamp>(&path), None, "bounded");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The layers from the ground up; a module imports only from layers below its own, or from itself.
 const LAYERS: [&[&str]; 7] = [
     &["units", "civil", "limits", "loaders", "storage"],
-    &["dhcp", "tftp", "http", "squashfs", "iso", "fat", "rootfs", "config"],
+    &["dhcp", "tftp", "http", "squashfs", "iso", "fat", "rootfs", "config", "fingerprint"],
     &["netboot", "media"],
     &["sys", "source"],
     &["flash", "web"],

@@ -12,12 +12,12 @@ use super::members::{self, Members};
 use super::sniff::{Content, HEAD_BYTES, sniff};
 use super::spool::{Wanted, spool_counted};
 use super::{ArchiveRef, Error, OpenError, Watch};
+use crate::fingerprint::Fingerprint;
 use crate::limits;
 use crate::rootfs::{decompress, shown};
 use crate::source::cache::BlobCache;
 use crate::source::manifest::digest_of;
 use crate::source::pull::Transferred;
-use crate::source::stamp::FileId;
 use crate::storage::Extent;
 use crate::units::{Arch, chain};
 
@@ -60,7 +60,7 @@ fn open_path(
     beginning.map_err(read)?;
     match sniff(&head) {
         Content::Tar => open_plain(path, &file, length, wanted),
-        Content::Gzip | Content::Zstd => open_compressed(path, file, &FileId::of(&metadata), wanted, cache, watch),
+        Content::Gzip | Content::Zstd => open_compressed(path, file, &Fingerprint::of(&metadata), wanted, cache, watch),
         Content::Other(what) => Err(Error::NotAnImage(what)),
     }
 }
@@ -102,10 +102,11 @@ impl Documents for Layout {
 
 fn open_layout(root: PathBuf, wanted: &Wanted<'_>) -> Result<ArchiveImage, Error> {
     let layout = Layout { root };
-    let plan = match super::find(&layout, wanted.kind, wanted.name, wanted.arch) {
-        Err(Error::NoDocuments) => return Err(Error::NotALayout),
-        plan => plan?,
-    };
+    // What skopeo calls dir: has a manifest.json, which is another document than that of an archive.
+    if layout.find("index.json")?.is_none() {
+        return Err(Error::NotALayout);
+    }
+    let plan = super::find(&layout, wanted.kind, wanted.name, wanted.arch)?;
     stored(plan, |name| Ok(layout.find(name)?.map(|(path, size)| (Place::Whole(path), size))))
 }
 
@@ -160,7 +161,7 @@ fn stored(plan: Plan, find: impl Fn(&str) -> Result<Option<(Place, u64)>, Error>
 fn open_compressed(
     path: &Path,
     file: Arc<File>,
-    id: &FileId,
+    id: &Fingerprint,
     wanted: &Wanted<'_>,
     cache: &BlobCache,
     watch: &mut Watch<'_>,
@@ -170,7 +171,7 @@ fn open_compressed(
     if let Some(image) = recalled.and_then(|(digest, _)| ArchiveImage::cached(&digest, wanted.arch, cache)) {
         return Ok(image);
     }
-    let (read, length) = (Arc::new(AtomicU64::new(0)), id.size);
+    let (read, length) = (Arc::new(AtomicU64::new(0)), id.size());
     let range = RangeReader::new(file, Extent { offset: 0, length });
     let compressed = Counted { inner: range, read: Arc::clone(&read) };
     let unpacked = decompress(Box::new(compressed)).map_err(|source| Error::Read { path: path.to_owned(), source })?;
@@ -200,7 +201,7 @@ fn open_compressed(
 }
 
 /// Under which name the cache remembers what was in a compressed archive. A file that was touched has another one.
-fn remembered_name(path: &Path, id: &FileId, wanted: &Wanted<'_>) -> String {
+fn remembered_name(path: &Path, id: &Fingerprint, wanted: &Wanted<'_>) -> String {
     let Wanted { kind, name, arch } = wanted;
     let name = name.unwrap_or_default();
     let everything = format!("{} {path:?} {name} {arch} {id:?}", kind.prefix());

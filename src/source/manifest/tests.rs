@@ -130,6 +130,6 @@ fn a_layer_that_comes_twice_is_counted_once() {
     let layers = manifest(&vec![layer("application/vnd.oci.image.layer.v1.tar", 5); 2].join(",")).unwrap();
     let image = ImageManifest { digest: layers[0].digest, arch: Arch::Amd64, layers, documents: Vec::new() };
     assert_eq!(image.total_size(), 5);
-    let line = summary(&"quay.io/a:1".parse().unwrap(), &image);
+    let line = summary(&"quay.io/a:1", &image);
     assert_eq!(line, "Image quay.io/a:1 for amd64: sha256:bbbbbbbbbbbb, 2 layers, 5 B");
 }

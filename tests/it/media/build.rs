@@ -92,6 +92,39 @@ fn the_same_image_is_not_built_twice() {
     }
 }
 
+/// As `cp -r` of the state directory does it, and `touch`.
+#[test]
+fn an_iso_that_was_copied_is_known_by_its_sha256() {
+    let place = Place::new("copied");
+    let first = image(&layers());
+    let built = place.build(&first).unwrap();
+    let opened = first.opened.load(Ordering::Relaxed);
+    let iso = &built.iso.path;
+    let copy = |bytes: &[u8]| {
+        fs::remove_file(iso).unwrap();
+        fs::write(iso, bytes).unwrap();
+    };
+    let mut bytes = fs::read(iso).unwrap();
+    copy(&bytes);
+    let cancelled = AtomicBool::new(true);
+    assert!(matches!(place.build_watched(&first, &cancelled, |_| {}), Err(MediaError::Cancelled)));
+    let stamp = fs::read(place.stamp()).unwrap();
+    let again = place.build(&first).unwrap();
+    assert!(again.reused && again.sha256 == built.sha256);
+    assert_eq!(first.opened.load(Ordering::Relaxed), opened);
+    let noted = fs::read(place.stamp()).unwrap();
+    assert!(noted != stamp, "so that the next run need not read it all");
+    assert!(place.build(&first).unwrap().reused);
+    assert!(fs::read(place.stamp()).unwrap() == noted);
+
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    copy(&bytes);
+    let anew = place.build(&first).unwrap();
+    assert!(!anew.reused, "one byte was altered, and the size is what it was");
+    assert_eq!(anew.sha256, built.sha256);
+}
+
 #[test]
 fn an_iso_that_is_used_again_keeps_its_date() {
     let mut place = Place::new("dates");

@@ -1,7 +1,7 @@
 //! The custom ISO: what is in it, when it is made anew, when it has to go.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
@@ -161,6 +161,45 @@ fn the_same_custom_iso_is_not_made_twice() {
     fs::remove_file(run.stamp()).unwrap();
     assert!(fs::read(run.custom().iso.path).unwrap() == one && time > std::time::UNIX_EPOCH);
     assert_eq!(one.len(), bytes.len());
+}
+
+/// As `cp -r` of the state directory does it on a disk without modes.
+#[test]
+fn a_custom_iso_that_was_copied_is_known_by_its_sha256_and_is_private_again() {
+    let mut run = Run::new("copied");
+    let mut first = run.custom();
+    let iso = first.iso.path.clone();
+    let copy = |bytes: &[u8]| {
+        fs::remove_file(&iso).unwrap();
+        fs::write(&iso, bytes).unwrap();
+        fs::set_permissions(&iso, fs::Permissions::from_mode(0o644)).unwrap();
+    };
+    let mut bytes = fs::read(&iso).unwrap();
+    copy(&bytes);
+    assert!(!run.custom().reused, "killed before its sha256 was known");
+    run.seal(&mut first);
+    copy(&bytes);
+    let again = run.custom();
+    assert_eq!(again, Custom { reused: true, ..first.clone() });
+    assert_eq!(fs::metadata(&iso).unwrap().mode() & 0o777, 0o600);
+    let noted = fs::read(run.stamp()).unwrap();
+    assert!(run.custom().reused && fs::read(run.stamp()).unwrap() == noted, "what was found out is noted");
+
+    *bytes.last_mut().unwrap() ^= 1;
+    copy(&bytes);
+    let mut anew = run.custom();
+    assert!(!anew.reused, "its size is what it was");
+    run.seal(&mut anew);
+
+    // Its medium has another name by now, and it was copied: what nobody asks for any more goes all the same.
+    let copied = fs::read(&iso).unwrap();
+    copy(&copied);
+    let renamed = run.place.iso().join("other.iso");
+    fs::rename(&run.medium.iso.path, &renamed).unwrap();
+    run.medium.iso.path = renamed;
+    run.config = None;
+    assert_eq!(run.customise().unwrap(), None);
+    assert!(!iso.exists());
 }
 
 #[test]

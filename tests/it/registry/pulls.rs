@@ -46,7 +46,7 @@ fn every_encoding_by_tag_and_by_digest_and_a_second_run_without_the_registry() {
     let refused = puller.refusal(&by_tag);
     assert!(refused.contains("refuses the connection") && refused.contains("kairos/img:v1"), "{refused}");
 
-    assert_eq!(puller.cache().prune(&manifest.blobs()).unwrap(), 0, "all of it belongs to the image");
+    assert_eq!(puller.cache().prune().unwrap().files, 0, "all of it belongs to the image");
     puller.pull_and_compare(&by_digest, &image);
 }
 
@@ -167,7 +167,7 @@ fn progress_is_told_to_the_end() {
     let manifest = resolve(&session, Arch::Amd64, &cache).unwrap();
     let lines = shared(Mutex::new(Vec::new()));
     let sink = lines.clone();
-    let mut shown = progress::Progress::new(progress::Style::Lines);
+    let mut shown = progress::Progress::new(progress::DOWNLOAD, progress::Style::Lines);
     let observer = Box::new(move |now, state| sink.lock().unwrap().extend(shown.update(now, state)));
     let layers = fetch(session, &manifest, &cache, &pull::top_first(&manifest), observer).unwrap();
     layers.wait().unwrap();

@@ -55,6 +55,23 @@ fn a_file_that_was_touched_is_fetched_again() {
     host.has(&fetched, &iso());
 }
 
+/// As `cp -r` of the state directory does it.
+#[test]
+fn a_file_that_was_copied_is_known_by_its_sha256() {
+    let without_checksum = || Server::start(|request, _| (request.path == iso_path()).then(|| file(request, &iso())));
+    for (server, name) in [(github(checksum_of), "copied"), (without_checksum(), "copied-unpublished")] {
+        let host = Host::new(name);
+        assert!(!host.fetch_from(&server).unwrap().reused);
+        let noted = std::fs::read(host.stamp()).unwrap();
+        std::fs::remove_file(host.iso()).unwrap();
+        std::fs::write(host.iso(), iso()).unwrap();
+        let again = host.fetch_from(&server).unwrap();
+        assert!(again.reused);
+        host.has(&again, &iso());
+        assert!(std::fs::read(host.stamp()).unwrap() != noted, "so that the next run need not read it all");
+    }
+}
+
 #[test]
 fn other_names_of_the_same_artifact_are_tried() {
     // In 2023 the name began with kairos for core images too; today's tool asks for core-rockylinux of such a release.

@@ -1,0 +1,211 @@
+//! `auroraboot cache` and `auroraboot pull`, as somebody types them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::registry::fake::FakeRegistry;
+use crate::registry::real::{Blob, Image, TAR_GZIP, TempDir};
+use crate::rootfs::layers::{TestEntry, directory, file, gzip, symlink, tar};
+use auroraboot::units::Arch;
+
+/// A state directory, and images that differ in a file.
+struct Desk {
+    dir: TempDir,
+}
+
+impl Desk {
+    fn new(name: &str) -> Self {
+        Self { dir: TempDir::new(&format!("cache-{name}")) }
+    }
+
+    fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_auroraboot"));
+        command.args(words).args(["--set", &format!("state_dir={}", self.state().display())]);
+        command.stdin(Stdio::null()).env("TZ", "UTC").env("no_proxy", "127.0.0.1");
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    /// What a command that succeeds prints.
+    fn print(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn build(&self, registry: &FakeRegistry, more: &[&str]) -> Output {
+        let image = format!("container_image={}", registry.name());
+        let base = ["--set", &image, "--set", "disable_netboot=true", "--set", "disable_http_server=true"];
+        let output = self.run(&[&base, more].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+
+    fn blobs(&self) -> PathBuf {
+        self.state().join("blobs/sha256")
+    }
+}
+
+fn image(motd: &str) -> Image {
+    let entries: Vec<TestEntry> = vec![
+        directory("boot"),
+        file("boot/vmlinuz-6.1", "kernel ".repeat(1000)),
+        symlink("boot/vmlinuz", "vmlinuz-6.1"),
+        file("boot/initrd.img-6.1", "initrd ".repeat(1000)),
+        directory("lib/modules/6.1"),
+    ];
+    let own = vec![file("etc/motd", motd.repeat(5_000))];
+    let layer = |entries: &[TestEntry]| Blob::new(TAR_GZIP, gzip(&tar(entries)));
+    Image::new(Arch::host().name(), vec![layer(&entries), layer(&own)])
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Numbers, digests and dates give way to `#`.
+fn masked(text: &str) -> String {
+    let mut masked = String::new();
+    for word in text.split_inclusive([' ', '\n']) {
+        let (body, end) = word.split_at(word.trim_end().len());
+        let is_value = body.starts_with("sha256:") || body.starts_with(|c: char| c.is_ascii_digit());
+        let end_mark = if body.ends_with(',') { "," } else { "" };
+        masked.push_str(if is_value { "#" } else { body });
+        masked.push_str(if is_value { end_mark } else { "" });
+        masked.push_str(end);
+    }
+    masked
+}
+
+#[test]
+fn the_list_says_what_is_there_why_and_how_big() {
+    let desk = Desk::new("list");
+    let registry = FakeRegistry::start(&image("one"), |_, _| None);
+    desk.build(&registry, &[]);
+    std::fs::write(desk.blobs().join("0".repeat(64) + ".part"), "half").unwrap();
+    std::fs::write(desk.blobs().join("0".repeat(64)), "stray").unwrap();
+    let list = desk.print(&["cache"]);
+    let wanted = format!(
+        "Images in {}: # kB of # GB (cache_limit)\n  127.0.0.1:#/it/img:it ({})\n      #, # kB in # layers, used # #\n  \
+         # blobs that no image needs: # B; `auroraboot cache prune` removes them\n  \
+         # half downloads: # B; `auroraboot cache prune` removes them\n\
+         ISOs: # MB\n  iso/kairos.iso\n      # MB, # #, built of 127.0.0.1:#/it/img:it\nFree on that disk: # GB\n",
+        desk.state().display(),
+        Arch::host()
+    );
+    let port = registry.port.to_string();
+    assert_eq!(
+        masked(&list.replace(&port, "#").replace("127.0.0.1", "IP")),
+        masked(&wanted.replace("127.0.0.1", "IP"))
+    );
+    assert!(list.lines().filter(|line| !line.contains('/')).all(|line| line.len() <= 80), "{list}");
+    let pruned = desk.print(&["cache", "prune"]);
+    assert!(pruned.starts_with("removed 2 files, 9 B\n") && pruned.ends_with("left, in 1 images\n"), "{pruned}");
+    assert!(!desk.print(&["cache", "list"]).contains("prune"));
+}
+
+#[test]
+fn damage_is_found_told_and_repaired_by_the_next_run() {
+    let desk = Desk::new("verify");
+    let registry = FakeRegistry::start(&image("one"), |_, _| None);
+    desk.build(&registry, &[]);
+    assert!(desk.print(&["cache", "verify"]).ends_with("read: all as it should be\n"));
+    let largest = std::fs::read_dir(desk.blobs()).unwrap().map(|entry| entry.unwrap().path());
+    let largest = largest.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    flip(&largest, 100);
+    flip(&desk.state().join("iso/kairos.iso"), 2_000_000);
+    let verdict = desk.run(&["cache", "verify"]);
+    let said = text(&verdict.stdout);
+    assert_eq!(verdict.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("damaged and removed: {}", largest.display())), "{said}");
+    assert!(said.contains("not as it was made: ") && said.ends_with("2 were damaged\n"), "{said}");
+    desk.build(&registry, &[]);
+    assert!(desk.print(&["cache", "verify"]).ends_with("all as it should be\n"));
+}
+
+/// Changes a byte and nothing else that a look at the file would show.
+fn flip(path: &Path, at: usize) {
+    let modified = path.metadata().unwrap().modified().unwrap();
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+    std::fs::File::options().append(true).open(path).unwrap().set_modified(modified).unwrap();
+}
+
+#[test]
+fn what_was_used_longest_ago_goes_when_there_is_too_much() {
+    let desk = Desk::new("evict");
+    let registries = ["one", "two", "three"].map(|motd| FakeRegistry::start(&image(motd), |_, _| None));
+    for registry in &registries {
+        desk.build(registry, &[]);
+    }
+    let said = text(&desk.build(&registries[0], &["--set", "cache_limit=1kB"]).stderr);
+    let gone = said.lines().find(|line| line.contains("Cache: Removed ")).unwrap();
+    assert!(gone.contains(&registries[1].name()) && gone.contains(&registries[2].name()), "{said}");
+    let list = desk.print(&["cache"]);
+    assert!(list.contains(&registries[0].name()) && !list.contains(&registries[1].name()), "{list}");
+    assert!(text(&desk.build(&registries[0], &[]).stderr).contains("Using what an earlier run made"));
+}
+
+#[test]
+fn a_directory_that_is_none_and_one_in_use_are_told() {
+    let desk = Desk::new("none");
+    for words in [&["cache"][..], &["cache", "verify"], &["cache", "prune"]] {
+        let output = desk.run(words);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).starts_with("auroraboot: there is no auroraboot state in "), "{output:?}");
+        assert!(!desk.state().exists(), "and none was made");
+    }
+    let registry = FakeRegistry::start(&image("one"), |_, _| None);
+    desk.build(&registry, &[]);
+    let lock = std::fs::File::options().write(true).open(desk.state().join("lock")).unwrap();
+    lock.lock().unwrap();
+    assert!(desk.print(&["cache"]).ends_with("An auroraboot uses it now.\n"));
+    let output = desk.run(&["cache", "verify"]);
+    assert!(text(&output.stderr).contains("is in use by another auroraboot"), "{output:?}");
+    assert_eq!(output.status.code(), Some(1));
+    let config = desk.dir.write("aurora.yaml", "container_image: x\ncache_limit: none\n");
+    assert!(desk.print(&["cache", config.to_str().unwrap()]).contains(" kB\n"), "a limit of the file holds");
+    let output = desk.run(&["cache", "--set", "arch=arm64"]);
+    assert!(text(&output.stderr).contains("cache uses no keys but state_dir and cache_limit"), "{output:?}");
+}
+
+#[test]
+fn a_pull_fetches_all_that_a_run_without_a_network_needs() {
+    let desk = Desk::new("pull");
+    let image = image("one");
+    let registry = FakeRegistry::start(&image, |request, _| {
+        (request.path == "/cc.yaml").then(|| crate::registry::fake::Reply::new(200, "#cloud-config\n# by URL\n"))
+    });
+    let name = format!("container_image={}", registry.name());
+    let cloud = format!("http://127.0.0.1:{}/cc.yaml", registry.port);
+    let arguments = ["--set", &name, "--cloud-config", &cloud];
+    let said = desk.print(&[&["pull"][..], &arguments].concat());
+    assert!(said.contains("is in ") && said.contains("offline=true"), "{said}");
+    let custom = desk.state().join("iso/kairos.iso.custom.iso");
+    assert!(!custom.exists(), "the cloud config is for later");
+    let requests = registry.requests().len();
+
+    let carried = desk.dir.path().join("carried");
+    let copied = Command::new("cp").arg("-r").arg(desk.state()).arg(&carried).status().unwrap();
+    assert!(copied.success());
+    std::fs::set_permissions(&carried, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    std::fs::remove_dir_all(desk.state()).unwrap();
+    std::fs::rename(&carried, desk.state()).unwrap();
+    let offline = ["--set", "offline=true", "--set", "disable_netboot=true", "--set", "disable_http_server=true"];
+    let output = desk.run(&[&arguments[..], &offline].concat());
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("Pull: offline: ") && custom.exists(), "{said}");
+    assert_eq!(registry.requests().len(), requests, "nobody was asked");
+    let refused = desk.run(&[&["pull"][..], &arguments, &["--set", "offline=true"]].concat());
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("a pull is there to ask servers"), "{refused:?}");
+}
