@@ -74,7 +74,9 @@ fn exported_once(engine: &Engine, title: &str) {
     assert_eq!((recalled.blobs(), recalled.blobs().len()), (again.blobs(), 5));
     assert!(read_all(&recalled) == bytes_of(&engine.image));
     assert!(daemon::recall(&wanted, Arch::Arm64, &cache).is_none());
-    assert_eq!(cache.prune(&again.blobs()).unwrap(), 0, "nothing else was left in the cache");
+    assert_eq!(cache.prune().unwrap().bytes, 0, "nothing else was left in the cache");
+    let names: Vec<_> = cache.inventory().unwrap().images.into_iter().flat_map(|image| image.names).collect();
+    assert_eq!(names, ["docker://sample/it:v1 amd64"]);
 
     // A layer that went: what the image is can still be said, and the daemon is asked again.
     std::fs::remove_file(cache.path(&engine.image.layers[0].digest())).unwrap();
@@ -112,7 +114,7 @@ fn what_was_found_is_exported_even_when_its_tag_moves_and_not_when_it_goes() {
         assert_eq!(found().diff_ids, diff_ids(&built_here()), "{title}: the tag did move");
 
         engine.delete(&format!("/images/{}?force=1", second.id));
-        cache.prune(&[]).unwrap();
+        cache.evict(0, &[]).unwrap();
         let (layers, _) = layers_of(second, &cache);
         let error = read(&layers, 0).unwrap_err();
         assert!(
