@@ -209,14 +209,11 @@ impl Engine {
         match response.status() {
             200 => Ok(response.into_body()),
             _ => {
-                let refused = self.refused(response);
+                let (daemon, name, status) = (self.shown.clone(), found.name.clone(), response.status());
+                let message = self.complaint(response).unwrap_or_else(|| format!("it answers {status}"));
                 // Docker's own store answers 500 for an ID that it does not have.
                 let is_gone = self.inspect(&id, None).is_ok_and(|image| image.is_none());
-                Err(if is_gone {
-                    Error::Gone { daemon: self.shown.clone(), name: found.name.clone() }
-                } else {
-                    refused
-                })
+                Err(if is_gone { Error::Gone { daemon, name } } else { Error::ExportRefused { daemon, name, message } })
             }
         }
     }

@@ -49,7 +49,7 @@ pub enum Error {
     NotADaemon { place: String },
     #[error("{daemon} describes {name} in a way that is not understood: {what}")]
     Description { daemon: String, name: Name, what: String },
-    #[error("{daemon} could not export {name}: {message}")]
+    #[error("{daemon} could not export {name}: {message}; registry://{name} takes it from its registry instead")]
     ExportRefused { daemon: String, name: Name, message: String },
     #[error("what {daemon} exported as {name} cannot be used")]
     Export { daemon: String, name: Name, source: Box<archive::Error> },
