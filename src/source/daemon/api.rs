@@ -76,6 +76,9 @@ struct Inspected {
     size: i64,
     #[serde(rename = "RootFS", default)]
     rootfs: RootFs,
+    /// Only containerd's image store, which may hold several platforms under one name, has one.
+    #[serde(rename = "Descriptor", default)]
+    descriptor: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize, Default)]
@@ -126,8 +129,9 @@ impl Engine {
     pub fn look_for(&self, name: &Name, arch: Arch) -> Result<Found, Error> {
         let Some(mut image) = self.inspect(name, None)? else { return Err(self.not_found(name)) };
         if !image.is_for(arch) && self.version >= Some(INSPECTS_BY_PLATFORM) {
-            // Containerd's image store keeps several platforms under one name.
-            image = self.inspect(name, Some(arch))?.filter(|other| other.is_for(arch)).unwrap_or(image);
+            // Containerd's image store keeps several platforms under one name and one ID; the ID of a platform alone is exported by none.
+            let other = self.inspect(name, Some(arch))?.filter(|other| other.is_for(arch));
+            image = other.map(|other| Inspected { id: image.id.clone(), ..other }).unwrap_or(image);
         }
         self.found(name.clone(), arch, image)
     }
@@ -155,6 +159,7 @@ impl Engine {
                 diff_ids,
                 arch,
                 size: u64::try_from(image.size).unwrap_or_default(),
+                by_platform: image.descriptor.is_some() && self.version >= Some(EXPORTS_BY_PLATFORM),
                 engine: self.clone(),
                 name,
             }),
@@ -163,8 +168,7 @@ impl Engine {
     }
 
     fn inspect(&self, name: &Name, platform: Option<Arch>) -> Result<Option<Inspected>, Error> {
-        let query =
-            platform.map(|arch| format!("?platform={}", percent_encode(&platform_json(arch)))).unwrap_or_default();
+        let query = platform_query(platform);
         let response = self.ask(&format!("/images/{}/json{query}", name.path()))?;
         match response.status() {
             200 => {
@@ -200,10 +204,7 @@ impl Engine {
     pub fn export(&self, found: &Found) -> Result<Body, Error> {
         // By its ID, for the name may mean another image by now.
         let id: Name = found.id.parse().map_err(|_| Error::NotADaemon { place: self.place.shown.clone() })?;
-        let query = match self.version >= Some(EXPORTS_BY_PLATFORM) {
-            true => format!("?platform={}", percent_encode(&platform_json(found.arch))),
-            false => String::new(),
-        };
+        let query = platform_query(Some(found.arch).filter(|_| found.by_platform));
         let url = self.url(&format!("/images/{}/get{query}", id.path()));
         let response = self.place.client.get(&url, &[], Trust::Verified).map_err(|source| self.talk(source))?;
         match response.status() {
@@ -262,6 +263,8 @@ impl Inspected {
     }
 }
 
-fn platform_json(arch: Arch) -> String {
-    format!(r#"{{"os":"linux","architecture":"{arch}"}}"#)
+/// Asks for one platform of several.
+fn platform_query(arch: Option<Arch>) -> String {
+    let platform = arch.map(|arch| percent_encode(&format!(r#"{{"os":"linux","architecture":"{arch}"}}"#)));
+    platform.map(|platform| format!("?platform={platform}")).unwrap_or_default()
 }

@@ -42,6 +42,8 @@ pub struct Found {
     pub arch: Arch,
     /// Bytes, as the daemon counts them: an estimate of what an export brings.
     pub size: u64,
+    /// Whether there may be images for other platforms under the same ID, and an export can be asked for this one.
+    by_platform: bool,
     engine: Engine,
 }
 

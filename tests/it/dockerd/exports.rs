@@ -214,7 +214,7 @@ fn one_platform_of_several_is_asked_for_where_the_api_can() {
         None if path == "/images/fake/it/json" => {
             Some(description(&digest_of(b"index"), "arm64", &[digest_of(b"other")]))
         }
-        Some(("/images/fake/it/json", _)) => Some(description(&digest_of(b"index"), "amd64", &ids)),
+        Some(("/images/fake/it/json", _)) => Some(description(&digest_of(b"manifest"), "amd64", &ids)),
         Some((path, _)) if path.ends_with("/get") => Some(whole(&archive)),
         _ => None,
     });
@@ -224,7 +224,8 @@ fn one_platform_of_several_is_asked_for_where_the_api_can() {
     let (layers, _) = layers_of(found, &BlobCache::open(state.path()).unwrap());
     assert!(read(&layers, 1).is_ok());
     let query = "?platform=%7B%22os%22%3A%22linux%22%2C%22architecture%22%3A%22amd64%22%7D";
-    assert_eq!(fake.count(&format!("/get{query}")), 1);
+    let index = digest_of(b"index").hex();
+    assert_eq!(fake.count(&format!("/v1.49/images/sha256%3A{index}/get{query}")), 1);
     let error = daemon.require(&name("fake/it"), Arch::Riscv64).unwrap_err();
     assert!(error.to_string().contains("for linux/arm64, but linux/riscv64 is wanted"), "{error}");
 }
