@@ -51,7 +51,7 @@ fn a_daemon_that_hangs_is_given_up_by_name_and_in_time() {
         let started = Instant::now();
         let error = daemon.find(&"a".parse().unwrap(), Arch::Amd64).unwrap_err();
         let took = started.elapsed();
-        assert!(took < IMPATIENT.find * 3, "{took:?}: {error}");
+        assert!(took < IMPATIENT.find * 10, "{took:?}: {error}");
         assert!(one_line(&error).contains("/socket"), "{error}");
     }
     let line = refusal(&daemon_with(&silent.socket(), IMPATIENT), "a");
@@ -157,7 +157,10 @@ fn several_daemons_are_asked_in_turn() {
     let daemon = Daemon::from_env(variable).unwrap();
     let found = daemon.find(&"auroraboot/it/here".parse().unwrap(), Arch::Amd64).unwrap().unwrap();
     assert_eq!(found.daemon(), format!("Docker 26.1 at {runtime}/docker.sock"));
+    assert!(daemon.find(&"auroraboot/it/nowhere".parse().unwrap(), Arch::Amd64).is_err());
+    assert_eq!(docker.count("/images/json"), 0, "a list takes time, and is not shown here");
     let line = refusal(&daemon, "auroraboot/it/nowhere");
+    assert_eq!(docker.count("/images/json"), 1);
     assert!(line.contains("no local daemon can give auroraboot/it/nowhere: "), "{line}");
     assert!(line.contains("nobody answers at") && line.contains("; Docker 26.1 at"), "{line}");
 }

@@ -21,14 +21,14 @@ fn by_every_name(engine: &Engine, daemon: &str) {
     let (id, start) = (config.to_string(), config.short());
     for name in ["sample/it:v1", "docker.io/sample/it:v1", &id] {
         let found = find(engine, name, Arch::Amd64).expect(name);
-        assert_eq!((&found.diff_ids, &found.id, found.arch), (&layers, &id, Arch::Amd64));
+        assert_eq!((&found.diff_ids, found.id.as_str(), found.arch), (&layers, &*id, Arch::Amd64));
         assert!(found.size > 700_000, "{}", found.size);
         assert!(found.daemon().starts_with(daemon) && found.daemon().ends_with("/socket"), "{}", found.daemon());
     }
     // A name that is none, but how an ID begins: only when the daemon was meant.
     assert!(find(engine, &start, Arch::Amd64).is_none());
     let found = daemon_at(&engine.socket).require(&start.parse().unwrap(), Arch::Amd64).unwrap();
-    assert_eq!(found.id, id);
+    assert_eq!(found.id.as_str(), id);
 }
 
 fn not_there(engine: &Engine, tool: &str) {
