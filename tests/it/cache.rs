@@ -209,3 +209,59 @@ fn a_pull_fetches_all_that_a_run_without_a_network_needs() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(text(&refused.stderr).contains("a pull is there to ask servers"), "{refused:?}");
 }
+
+#[test]
+fn a_state_directory_that_was_copied_needs_no_second_build() {
+    let desk = Desk::new("copied");
+    let registry = FakeRegistry::start(&image("one"), |_, _| None);
+    let cloud = desk.dir.write("cloud.yaml", "#cloud-config\nusers: []\n");
+    let settings = ["--cloud-config", cloud.to_str().unwrap()];
+    desk.build(&registry, &settings);
+    let isos = ["kairos.iso", "kairos.iso.custom.iso"].map(|name| desk.state().join("iso").join(name));
+    let before = isos.each_ref().map(|iso| std::fs::read(iso).unwrap());
+
+    let carried = desk.dir.path().join("carried");
+    let copied = Command::new("cp").arg("-r").arg(desk.state()).arg(&carried).status().unwrap();
+    assert!(copied.success());
+    std::fs::remove_dir_all(desk.state()).unwrap();
+    std::fs::rename(&carried, desk.state()).unwrap();
+    let offline = [&settings[..], &["--set", "offline=true"]].concat();
+    let said = text(&desk.build(&registry, &offline).stderr);
+    for iso in &isos {
+        assert!(said.contains(&format!("ISO: Checking {} (", iso.display())), "{said}");
+    }
+    let is_used = |said: &str| {
+        said.contains("Build: Using what an earlier run made")
+            && said.contains("of an earlier run, with the cloud config")
+    };
+    assert!(is_used(&said), "{said}");
+    let again = text(&desk.build(&registry, &offline).stderr);
+    assert!(is_used(&again) && !again.contains("Checking"), "what was found out is noted: {again}");
+    assert!(isos.each_ref().map(|iso| std::fs::read(iso).unwrap()) == before);
+
+    // Of the same size, and not the same.
+    flip(&isos[0], 2_000_000);
+    std::fs::File::options().append(true).open(&isos[0]).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
+    let said = text(&desk.build(&registry, &offline).stderr);
+    assert!(said.contains("kairos.iso is not what it was") && said.contains("of layers became"), "{said}");
+    assert!(isos.each_ref().map(|iso| std::fs::read(iso).unwrap()) == before);
+}
+
+#[test]
+fn what_a_killed_run_left_half_written_goes_when_the_next_one_begins() {
+    let desk = Desk::new("leftovers");
+    let registry = FakeRegistry::start(&image("one"), |_, _| None);
+    desk.build(&registry, &[]);
+    std::fs::create_dir(desk.state().join("netboot")).unwrap();
+    let half = ["iso/kairos.iso.part", "netboot/boot.iso.part", "blobs/sha256/spool-0.part", "stamps/iso.json.new"];
+    let half = half.map(|name| desk.state().join(name));
+    for path in &half {
+        std::fs::write(path, "half").unwrap();
+    }
+    let layer = desk.blobs().join("0".repeat(64) + ".part");
+    std::fs::write(&layer, "half").unwrap();
+    let output = desk.build(&registry, &[]);
+    let said = text(&output.stderr);
+    assert!(said.contains("Removed 16 B that an earlier run left half-written (4 files)"), "{said}");
+    assert!(half.iter().all(|path| !path.exists()) && layer.exists());
+}
