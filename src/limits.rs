@@ -122,6 +122,32 @@ pub const PROGRESS_LOG: Duration = Duration::from_secs(10);
 
 /// An index above this is not looked for among the blobs of the cache; those of registries have a few kilobytes.
 pub const INDEX_BYTES_MAX: u64 = 256 << 10;
+
+// ── source: container daemons ────────────────────────────────────────────────────────────────────────────────────
+
+/// How long a daemon may take for an answer, and all daemons together, when it is only tried whether one has an image. A healthy one takes
+/// milliseconds.
+pub const DAEMON_FIND_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a daemon may take for an answer when the image is to come from it: one on a busy disk takes seconds.
+pub const DAEMON_ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// From the request for an export to its first byte: Docker's own store and podman write the whole archive to their disk before they send
+/// any of it, 6 GB at the 10 MB/s of a memory card take 10 minutes.
+pub const DAEMON_EXPORT_TIMEOUT: Duration = Duration::from_secs(900);
+
+/// How long a daemon may pause in the midst of an export.
+pub const DAEMON_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The description of an image, or a list of all; 8000 images take 4 MB.
+pub const DAEMON_ANSWER_BYTES_MAX: u64 = 8 << 20;
+
+/// The name of an image in a daemon: registry 255, repository 255, tag 128, digest 71, and what stands between them.
+pub const DAEMON_NAME_BYTES_MAX: usize = 800;
+
+/// The end of an export that is kept: Docker's last words stand there when it cannot finish.
+pub const DAEMON_LAST_WORDS_BYTES_MAX: usize = 1 << 10;
+
 // ── archives of images ───────────────────────────────────────────────────────────────────────────────────────────
 
 /// Members of an image archive; the old form of `docker save` has four for each layer of each image.
@@ -147,27 +173,6 @@ pub const SPOOL_MEMORY_BYTES_MAX: u64 = 32 << 20;
 
 /// Layers that are written for one stream: those of all its images, for which of them is wanted stands at its end.
 pub const SPOOL_PARTS_MAX: usize = 4_096;
-// ── source: container daemons ────────────────────────────────────────────────────────────────────────────────────
-
-/// How long a daemon may take for an answer, and all daemons together, when it is only tried whether one has an image. A healthy one takes
-/// milliseconds.
-pub const DAEMON_FIND_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How long a daemon may take for an answer when the image is to come from it: one on a busy disk takes seconds.
-pub const DAEMON_ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// From the request for an export to its first byte: Docker's own store and podman write the whole archive to their disk before they send
-/// any of it, 6 GB at the 10 MB/s of a memory card take 10 minutes.
-pub const DAEMON_EXPORT_TIMEOUT: Duration = Duration::from_secs(900);
-
-/// How long a daemon may pause in the midst of an export.
-pub const DAEMON_STALL_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The description of an image, or a list of all; 8000 images take 4 MB.
-pub const DAEMON_ANSWER_BYTES_MAX: u64 = 8 << 20;
-
-/// The name of an image in a daemon: registry 255, repository 255, tag 128, digest 71.
-pub const DAEMON_NAME_BYTES_MAX: usize = 1 << 10;
 
 // ── rootfs ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -6,12 +6,13 @@ use crate::media::{self, LayerSource, MediaError, Medium, Watch};
 use crate::source::archive::ArchiveRef;
 use crate::source::credentials::Keychain;
 use crate::source::{
-    BlobCache, ImageManifest, Layers, Location, Reference, Registry, Transferred, archive, cache, client, manifest,
-    pull, registry,
+    BlobCache, ImageManifest, Layers, Location, Reference, Registry, Transferred, archive, cache, client, directory,
+    manifest, pull, registry,
 };
 use crate::sys::time::LocalTime;
 use crate::units::{ByteSize, Digest, chain};
 use std::io::{self, Read};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -23,6 +24,8 @@ pub enum FetchError {
     Client(#[from] client::Error),
     #[error(transparent)]
     Registry(#[from] registry::Error),
+    #[error(transparent)]
+    Directory(#[from] directory::Error),
     #[error(transparent)]
     Archive(#[from] archive::OpenError),
     #[error(transparent)]
@@ -97,7 +100,7 @@ pub fn earlier(location: &Location, job: &Job<'_>) -> Option<Medium> {
     let reference = match location {
         Location::Registry(reference) => reference,
         Location::Named { reference, .. } => reference,
-        Location::Daemon(_) | Location::Archive(_) => return None,
+        Location::Daemon(_) | Location::Archive(_) | Location::Directory(_) => return None,
     };
     let cache = job.cache().ok()?;
     let (manifest, when) = registry::recall(reference, *job.config.arch, &cache)?;
@@ -113,6 +116,7 @@ fn find(location: &Location, job: &Job<'_>) -> Result<Image, FetchError> {
         Location::Named { reference, .. } => find_in_registry(reference, job),
         Location::Daemon(_) => unimplemented!(),
         Location::Archive(archive) => find_in_archive(archive, job),
+        Location::Directory(path) => find_in_directory(path, job),
     }
 }
 
@@ -151,6 +155,15 @@ fn find_in_archive(archive: &ArchiveRef, job: &Job<'_>) -> Result<Image, FetchEr
         archive::open(archive, arch, &job.cache()?, &mut archive::Watch { stop: &stop, progress: &mut progress })?;
     log::info!("Archive: {}", manifest::summary(archive, &image.manifest));
     Ok(Image { blobs: image.manifest.blobs(), layers: Box::new(image), is_here: Arc::new(AtomicBool::new(true)) })
+}
+
+fn find_in_directory(path: &Path, job: &Job<'_>) -> Result<Image, FetchError> {
+    log::info!("Directory: Looking through {}", path.display());
+    let layer = directory::open(path, job.state_dir, &job.source_stop())?;
+    for warning in &layer.warnings {
+        log::warn!("{warning}");
+    }
+    Ok(Image { layers: Box::new(layer), blobs: Vec::new(), is_here: Arc::new(AtomicBool::new(true)) })
 }
 
 /// What the name stood for in an earlier run, so that machines can be served while the registry or the way to it is down.

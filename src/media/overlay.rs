@@ -68,15 +68,6 @@ pub(super) enum Kind {
     Symlink { target: Vec<u8> },
 }
 
-#[cfg(test)]
-impl Entry {
-    /// One of root's.
-    pub(super) fn new(path: &str, kind: Kind) -> Self {
-        let print = Fingerprint::at(Path::new("/")).unwrap();
-        Self { path: path.into(), kind, mode: 0o644, uid: 0, gid: 0, mtime: 0, print, changed: (0, 0) }
-    }
-}
-
 /// What tells one state of an overlay from another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {

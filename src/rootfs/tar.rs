@@ -6,12 +6,14 @@
 //! Like Go's `archive/tar`, which containerd, Docker, podman and umoci share, it reads global PAX headers but does not apply them,
 //! and takes the end of the stream between two entries for the end of the archive.
 
+mod encode;
 mod header;
 mod pax;
 mod sparse;
 
 use std::io::{self, BufRead, BufReader, Read, Seek};
 
+pub use self::encode::{END, encode};
 use self::header::{BLOCK, Header, OldSparse, sparse_pieces, until_nul};
 use self::pax::Pax;
 use self::sparse::{Pieces, TextMap, too_many};
@@ -434,7 +436,7 @@ impl<R: Read> Read for Archive<R> {
     }
 }
 
-const fn padding(size: u64) -> u64 {
+pub const fn padding(size: u64) -> u64 {
     size.wrapping_neg() % BLOCK as u64
 }
 

@@ -1,7 +1,7 @@
 //! Where a container image is, by what stands in front of its name.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::archive::{ArchiveKind, ArchiveRef, BadArchive};
@@ -19,6 +19,8 @@ pub enum Location {
     Registry(Reference),
     /// `oci:DIR`, `oci-archive:`, `docker-archive:`, `file:`, `ocifile:`
     Archive(ArchiveRef),
+    /// `dir:`: a root file system of this host.
+    Directory(PathBuf),
 }
 
 /// Why a text names no image.
@@ -30,6 +32,8 @@ pub enum BadLocation {
     Daemon(#[from] daemon::BadName),
     #[error(transparent)]
     Archive(#[from] BadArchive),
+    #[error("dir: lacks the path of a directory behind it")]
+    NoDirectory,
     #[error("{0} is a file of this host; write {1}{0}")]
     File(String, &'static str),
     #[error(
@@ -51,6 +55,8 @@ impl FromStr for Location {
             // The original takes what follows for a name in a registry, other tools for a directory.
             "oci:" if is_path(rest) => archive(ArchiveKind::OciLayout),
             "oci:" => Ok(Self::Registry(rest.parse()?)),
+            "dir:" if rest.is_empty() => Err(BadLocation::NoDirectory),
+            "dir:" => Ok(Self::Directory(rest.strip_prefix("//").unwrap_or(rest).into())),
             "oci-archive:" => archive(ArchiveKind::OciArchive),
             "docker-archive:" => archive(ArchiveKind::DockerArchive),
             _ => archive(ArchiveKind::Any),
@@ -59,8 +65,18 @@ impl FromStr for Location {
 }
 
 /// Longer ones before those that they begin with.
-const PREFIXES: [&str; 9] =
-    ["docker://", "docker:", "registry://", "oci://", "oci:", "oci-archive:", "docker-archive:", "file:", "ocifile:"];
+const PREFIXES: [&str; 10] = [
+    "docker://",
+    "docker:",
+    "registry://",
+    "oci://",
+    "oci:",
+    "oci-archive:",
+    "docker-archive:",
+    "file:",
+    "ocifile:",
+    "dir:",
+];
 
 fn split_prefix(text: &str) -> Option<(&'static str, &str)> {
     PREFIXES.into_iter().find_map(|prefix| Some((prefix, text.strip_prefix(prefix)?)))
@@ -92,6 +108,7 @@ impl fmt::Display for Location {
             Self::Named { reference, .. } | Self::Registry(reference) => reference.fmt(f),
             Self::Daemon(name) => write!(f, "docker://{name}"),
             Self::Archive(archive) => archive.fmt(f),
+            Self::Directory(path) => write!(f, "dir:{}", path.display()),
         }
     }
 }
@@ -120,6 +137,8 @@ mod tests {
             ("oci-archive:a.tar:v1", "Archive", "oci-archive:a.tar:v1"),
             ("docker-archive:///a.tar", "Archive", "docker-archive:/a.tar"),
             ("file:a.tar", "Archive", "file:a.tar"),
+            ("dir:rootfs", "Directory", "dir:rootfs"),
+            ("dir:///srv/rootfs", "Directory", "dir:/srv/rootfs"),
             ("ocifile:a.tar", "Archive", "file:a.tar"),
         ] {
             let location = parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -135,6 +154,7 @@ mod tests {
             ("docker://", "empty"),
             ("oci:", "empty"),
             ("oci-archive:", "lacks the path"),
+            ("dir:", "lacks the path"),
             ("https://quay.io/a/b", "docker://, registry://"),
             ("/srv/a.tar", "/srv/a.tar is a file of this host; write file:/srv/a.tar"),
             ("/tmp", "write dir:/tmp"),

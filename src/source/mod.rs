@@ -17,6 +17,7 @@ pub mod client;
 mod closest;
 pub mod credentials;
 pub mod daemon;
+pub mod directory;
 mod download;
 pub mod fetch;
 pub mod location;

@@ -3,6 +3,7 @@
 //! No policy here: each file wraps one kernel interface, owns its descriptor and returns [`std::io::Error`].
 #![allow(unsafe_code)]
 
+pub mod beneath;
 pub mod block;
 pub mod descriptors;
 pub mod discard;
@@ -21,6 +22,7 @@ pub mod testbed;
 pub mod time;
 pub mod udp;
 pub mod user;
+pub mod xattr;
 
 use std::ffi::c_int;
 use std::io;

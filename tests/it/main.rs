@@ -1,11 +1,13 @@
 //! Integration tests: the product against real servers and tools, on loopback and in namespaces.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)] // a test may stop on anything
 
+mod archive;
 mod boot;
 mod cache;
 mod cli;
 mod config;
 mod dhcp;
+mod directory;
 mod dockerd;
 mod efi;
 mod fat;

@@ -20,7 +20,7 @@ pub(super) struct Pax {
 
 /// How tar, containerd, buildkit and bsdtar name extended attributes. bsdtar also writes each one as
 /// `LIBARCHIVE.xattr.*`, which is left alone.
-const XATTR: &[u8] = b"SCHILY.xattr.";
+pub(super) const XATTR: &[u8] = b"SCHILY.xattr.";
 
 impl Pax {
     /// Adds the records of one extended header; `at` is its place in the archive.

@@ -260,7 +260,7 @@ pub(super) fn make_manifest(config: &(Digest, Vec<u8>), arch: Arch, layers: Vec<
 }
 
 /// The diff_ids of a configuration, one for each layer.
-pub(super) fn diff_ids(config: &[u8], path: &str, layers: usize) -> Result<Vec<Digest>, Error> {
+pub(in crate::source) fn diff_ids(config: &[u8], path: &str, layers: usize) -> Result<Vec<Digest>, Error> {
     #[derive(Deserialize)]
     struct Config {
         rootfs: RootFs,

@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use self::image::{Documents, Plan};
 
 pub use self::image::ArchiveImage;
+pub(in crate::source) use self::image::diff_ids;
 pub use self::name::{ArchiveKind, ArchiveRef, BadArchive};
 pub use self::open::open;
 pub use self::spool::{Spooled, spool};

@@ -102,10 +102,11 @@ impl Documents for Layout {
 
 fn open_layout(root: PathBuf, wanted: &Wanted<'_>) -> Result<ArchiveImage, Error> {
     let layout = Layout { root };
-    let plan = match super::find(&layout, wanted.kind, wanted.name, wanted.arch) {
-        Err(Error::NoDocuments) => return Err(Error::NotALayout),
-        plan => plan?,
-    };
+    // What skopeo calls dir: has a manifest.json, which is another document than that of an archive.
+    if layout.find("index.json")?.is_none() {
+        return Err(Error::NotALayout);
+    }
+    let plan = super::find(&layout, wanted.kind, wanted.name, wanted.arch)?;
     stored(plan, |name| Ok(layout.find(name)?.map(|(path, size)| (Place::Whole(path), size))))
 }
 

@@ -35,6 +35,9 @@ impl Spooled {
     }
 }
 
+/// Enough of a member's beginning to tell JSON from tar and what compressed it.
+const HEAD_BYTES: u64 = 8;
+
 /// Where a member went.
 #[derive(Debug)]
 enum Kept {
@@ -114,10 +117,11 @@ fn keep_member(
     memory: &mut u64,
     parts: &mut Parts<'_>,
 ) -> Result<Kept, Error> {
-    let mut head = [0; 1];
-    let got = archive.read(&mut head).map_err(|source| TarError::Read { at: 0, source })?;
-    let mut data = head[..got].chain(archive);
-    let looks_like_json = matches!(head, [b'{' | b'[']);
+    let read_error = |source| TarError::Read { at: 0, source };
+    let mut head = Vec::new();
+    archive.by_ref().take(HEAD_BYTES).read_to_end(&mut head).map_err(read_error)?;
+    let looks_like_json = matches!(head[..], [b'{' | b'[', ..]);
+    let mut data = head.chain(archive);
     if size > limits::SPOOL_SMALL_BYTES_MAX && !(looks_like_json && size <= limits::MANIFEST_BYTES_MAX) {
         return parts.spool(name, size, &mut data).map(Kept::Disk);
     }
@@ -129,7 +133,7 @@ fn keep_member(
         });
     }
     let mut bytes = Vec::new();
-    data.read_to_end(&mut bytes).map_err(|source| TarError::Read { at: 0, source })?;
+    data.read_to_end(&mut bytes).map_err(read_error)?;
     Ok(Kept::Memory(bytes))
 }
 

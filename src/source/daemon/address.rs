@@ -141,3 +141,105 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     file.take(limits::CREDENTIALS_BYTES_MAX).read_to_end(&mut bytes).map_err(error)?;
     serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Json { path: path.to_owned(), source })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::chain;
+
+    fn found(variables: &[(&str, &str)]) -> Result<Vec<Address>, Error> {
+        candidates(|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    fn sockets(paths: &[&str]) -> Vec<Address> {
+        paths.iter().map(|path| Address::Socket(PathBuf::from(path))).collect()
+    }
+
+    #[test]
+    fn the_usual_places_in_order() {
+        assert_eq!(
+            found(&[("XDG_RUNTIME_DIR", "/run/user/7"), ("SUDO_UID", "1000"), ("DOCKER_HOST", "")]).unwrap(),
+            sockets(&[
+                "/var/run/docker.sock",
+                "/run/podman/podman.sock",
+                "/run/user/7/podman/podman.sock",
+                "/run/user/7/docker.sock",
+                "/run/user/1000/podman/podman.sock",
+                "/run/user/1000/docker.sock",
+            ])
+        );
+        let own = runtime_directory(fs::metadata("/proc/self").unwrap().uid()).join("docker.sock");
+        assert_eq!(found(&[("SUDO_UID", "../x")]).unwrap().last(), Some(&Address::Socket(own)));
+    }
+
+    #[test]
+    fn docker_host_is_the_only_one() {
+        let host = |host: &str| found(&[("DOCKER_HOST", host)]).unwrap();
+        assert_eq!(host("unix:///run/user/1000/docker.sock"), sockets(&["/run/user/1000/docker.sock"]));
+        for (named, authority) in [
+            ("tcp://10.0.0.1:2375", "10.0.0.1:2375"),
+            ("tcp://10.0.0.1/", "10.0.0.1:2375"),
+            ("http://docker.lan:80", "docker.lan:80"),
+            ("tcp://[::1]", "[::1]:2375"),
+            ("tcp://[::1]:1", "[::1]:1"),
+        ] {
+            assert_eq!(host(named), [Address::Tcp(authority.to_owned())], "{named}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_supported_says_what_is() {
+        for named in ["ssh://me@host", "npipe:////./pipe/docker_engine", "fd://", "/run/docker.sock", "unix://run/x"] {
+            let line = found(&[("DOCKER_HOST", named)]).unwrap_err().to_string();
+            assert!(
+                line.contains("DOCKER_HOST names the daemon") && line.contains("unix:///PATH and tcp://"),
+                "{line}"
+            );
+            assert_eq!(line.contains("ssh -nNT -L"), named.starts_with("ssh"), "{line}");
+        }
+        for named in ["tcp://", "tcp://a b", "tcp://a/../b", "tcp://a\r\nx:1", "tcp://u@h:1"] {
+            assert!(found(&[("DOCKER_HOST", named)]).is_err(), "{named}");
+        }
+        for tls in ["DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"] {
+            let line = found(&[("DOCKER_HOST", "tcp://h:2376"), (tls, "1")]).unwrap_err().to_string();
+            assert!(line.contains("supported, without TLS; bring its socket here"), "{line}");
+            assert!(found(&[("DOCKER_HOST", "unix:///x"), (tls, "1")]).is_ok(), "a socket has none");
+        }
+    }
+
+    #[test]
+    fn the_context_that_docker_uses() {
+        let dir = std::env::temp_dir().join(format!("auroraboot-contexts-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        let meta = dir.join("contexts/meta").join(digest_of(b"mine").hex());
+        fs::create_dir_all(&meta).unwrap();
+        let config = dir.display().to_string();
+        let usual = found(&[]).unwrap();
+        let with = |variables: &[(&str, &str)]| found(&[variables, &[("DOCKER_CONFIG", &config)]].concat());
+        assert_eq!(with(&[]).unwrap(), usual, "no configuration");
+        fs::write(dir.join("config.json"), r#"{"auths": {}}"#).unwrap();
+        assert_eq!(with(&[]).unwrap(), usual, "no context");
+        fs::write(dir.join("config.json"), r#"{"currentContext": "mine"}"#).unwrap();
+        let error = chain(&with(&[]).unwrap_err());
+        assert!(error.contains("meta.json, which says which Docker daemon to use; set DOCKER_HOST: "), "{error}");
+        let host = |host: &str| {
+            let text =
+                format!(r#"{{"Name": "mine", "Metadata": {{}}, "Endpoints": {{"docker": {{"Host": "{host}"}}}}}}"#);
+            fs::write(meta.join("meta.json"), text).unwrap();
+        };
+        host("unix:///run/user/1000/docker.sock");
+        assert_eq!(with(&[]).unwrap(), sockets(&["/run/user/1000/docker.sock"]));
+        assert_eq!(with(&[("DOCKER_CONTEXT", "default")]).unwrap(), usual);
+        assert_eq!(with(&[("DOCKER_HOST", "unix:///x")]).unwrap(), sockets(&["/x"]));
+        host("ssh://me@host");
+        let error = with(&[]).unwrap_err().to_string();
+        assert!(error.starts_with("the Docker context \"mine\" names the daemon \"ssh://me@host\""), "{error}");
+        host("tcp://host:2376");
+        assert!(with(&[]).is_ok());
+        fs::create_dir_all(dir.join("contexts/tls").join(digest_of(b"mine").hex())).unwrap();
+        assert!(with(&[]).unwrap_err().to_string().contains("without TLS"));
+        fs::write(dir.join("config.json"), "{").unwrap();
+        assert!(chain(&with(&[]).unwrap_err()).contains("is not JSON of its kind; set DOCKER_HOST: "));
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

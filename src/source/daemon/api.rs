@@ -208,8 +208,16 @@ impl Engine {
         let response = self.place.client.get(&url, &[], Trust::Verified).map_err(|source| self.talk(source))?;
         match response.status() {
             200 => Ok(response.into_body()),
-            404 => Err(self.not_found(&found.name)),
-            _ => Err(self.refused(response)),
+            _ => {
+                let refused = self.refused(response);
+                // Docker's own store answers 500 for an ID that it does not have.
+                let is_gone = self.inspect(&id, None).is_ok_and(|image| image.is_none());
+                Err(if is_gone {
+                    Error::Gone { daemon: self.shown.clone(), name: found.name.clone() }
+                } else {
+                    refused
+                })
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::address;
 use super::name::Name;
 use crate::limits;
-use crate::source::client;
+use crate::source::{archive, client};
 use crate::units::{Arch, chain};
 
 /// Why there is no image from a daemon. `daemon` says which one: its kind and where it was reached.
@@ -49,6 +49,18 @@ pub enum Error {
     NotADaemon { place: String },
     #[error("{daemon} describes {name} in a way that is not understood: {what}")]
     Description { daemon: String, name: Name, what: String },
+    #[error("{daemon} could not export {name}: {message}")]
+    ExportRefused { daemon: String, name: Name, message: String },
+    #[error("what {daemon} exported as {name} cannot be used")]
+    Export { daemon: String, name: Name, source: Box<archive::Error> },
+    #[error("{daemon} exported other layers than {name} had a moment ago; was it built anew meanwhile? Start again")]
+    Changed { daemon: String, name: Name },
+    #[error("{daemon} no longer has the image that {name} was a moment ago; was it built anew meanwhile? Start again")]
+    Gone { daemon: String, name: Name },
+    #[error(
+        "the layers of {name} went from the cache as soon as they were there; does another run use the same state_dir?"
+    )]
+    NotKept { name: Name },
     #[error("no local daemon can give {name}: {}", .errors.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; "))]
     Several { name: Name, errors: Vec<Error> },
     #[error("stopped")]
@@ -86,5 +98,37 @@ impl Error {
             client::Error::Io { source: io, .. } if io.kind() == io::ErrorKind::PermissionDenied => Self::Denied(place),
             source => Self::Talk { daemon, source },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_io(kind: io::ErrorKind) -> Option<Error> {
+        let host = "/var/run/docker.sock".to_owned();
+        let source = client::Error::Io { host: host.clone(), source: kind.into() };
+        Error::of_talk(&host, host.clone(), source)
+    }
+
+    #[test]
+    fn a_socket_that_is_not_there_is_told_from_one_that_may_not_be_used() {
+        assert!(of_io(io::ErrorKind::NotFound).is_none());
+        let denied = of_io(io::ErrorKind::PermissionDenied).unwrap();
+        let line = denied.to_string();
+        assert!(line.contains("daemon at /var/run/docker.sock") && line.contains("usermod -aG docker USER"), "{line}");
+        let broken = of_io(io::ErrorKind::ConnectionReset).unwrap();
+        assert!(chain(&broken).contains("the talk with /var/run/docker.sock failed: "), "{broken}");
+        assert!(!denied.is_absence() && !broken.is_absence());
+    }
+
+    #[test]
+    fn many_refusals_are_an_absence_only_when_all_of_them_are() {
+        let name: Name = "a".parse().unwrap();
+        let none = || Error::NoDaemon(vec!["/x".to_owned()]);
+        let several = |errors| Error::Several { name: name.clone(), errors };
+        assert!(several(vec![none(), none()]).is_absence());
+        assert!(!several(vec![none(), Error::Denied("/y".to_owned())]).is_absence());
+        assert!(!Error::Stopped.is_absence());
     }
 }

@@ -10,6 +10,8 @@
 mod address;
 mod api;
 mod error;
+mod export;
+mod layers;
 mod name;
 
 use std::time::{Duration, Instant};
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant};
 pub use self::address::Error as AddressError;
 use self::api::{Engine, Place};
 pub use self::error::Error;
+pub use self::layers::{DaemonLayers, layers, recall};
 pub use self::name::{BadName, Name};
 use crate::limits;
 use crate::units::{Arch, Digest};

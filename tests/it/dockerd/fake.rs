@@ -5,6 +5,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use auroraboot::units::Digest;
+
 use crate::registry::real::TempDir;
 
 /// What comes back for one request.
@@ -23,6 +25,29 @@ impl Reply {
     pub fn json(status: u16, text: &str) -> Self {
         Self::Body(status, text.as_bytes().to_vec())
     }
+}
+
+/// What a Docker of that version of the API says of itself.
+pub fn ping(version: &str) -> Reply {
+    let head = format!("HTTP/1.1 200 OK\r\nApi-Version: {version}\r\nServer: Docker/26.1 (fake)\r\n");
+    Reply::Raw(format!("{head}content-length: 2\r\n\r\nOK").into_bytes())
+}
+
+/// What Docker says of an image, wherever it is asked for one of that name.
+pub fn description(id: &Digest, arch: &str, diff_ids: &[Digest]) -> Reply {
+    let layers: Vec<String> = diff_ids.iter().map(|id| format!("\"{id}\"")).collect();
+    let rootfs = format!(r#"{{"Type": "layers", "Layers": [{}]}}"#, layers.join(", "));
+    let text =
+        format!(r#"{{"Id": "{id}", "Architecture": "{arch}", "Os": "linux", "Size": 5000000, "RootFS": {rootfs}}}"#);
+    Reply::json(200, &text)
+}
+
+/// The head of an answer whose body comes in chunks, as those of both daemons do.
+pub const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-tar\r\ntransfer-encoding: chunked\r\n\r\n";
+
+/// One chunk.
+pub fn chunk(bytes: &[u8]) -> Vec<u8> {
+    [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
 }
 
 pub struct FakeDaemon {
@@ -65,12 +90,12 @@ fn serve(mut stream: UnixStream, seen: &Mutex<Vec<String>>, handler: &(dyn Fn(&s
     let Some(path) = lines.next().and_then(|line| Some(line.split(' ').nth(1)?.to_owned())) else { return };
     while lines.next().is_some_and(|line| !line.is_empty()) {}
     seen.lock().unwrap().push(path.clone());
-    let plain = path.strip_prefix("/v1.45").unwrap_or(&path);
+    let plain = match path.strip_prefix("/v1.") {
+        Some(rest) => &rest[rest.find('/').unwrap()..],
+        None => &path,
+    };
     let reply = handler(plain).unwrap_or_else(|| match plain {
-        "/_ping" => Reply::Raw(
-            b"HTTP/1.1 200 OK\r\nApi-Version: 1.45\r\nServer: Docker/26.1 (fake)\r\ncontent-length: 2\r\n\r\nOK"
-                .to_vec(),
-        ),
+        "/_ping" => ping("1.45"),
         "/images/json" => Reply::json(200, "[]"),
         _ => Reply::json(404, r#"{"message": "No such image"}"#),
     });

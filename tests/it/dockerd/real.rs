@@ -53,9 +53,8 @@ impl Engine {
     }
 
     /// As `docker load` does it.
-    fn load(&self, image: &Image, dir: &TempDir, name: &str) {
-        let archive = dir.path().join("image.tar");
-        let _ = std::fs::remove_file(&archive);
+    pub fn load(&self, image: &Image, dir: &TempDir, name: &str) {
+        let archive = dir.path().join(format!("{}.tar", image.top().digest().short()));
         let mut skopeo = Command::new("skopeo");
         skopeo.args(["copy", "--quiet"]).arg(format!("oci:{}:it", image.layout(dir).display()));
         skopeo.arg(format!("docker-archive:{}:{name}", archive.display()));
@@ -110,6 +109,6 @@ fn arm_sample() -> Image {
     Image::new("arm64", vec![Blob::new(TAR, tar("arm", b"64"))])
 }
 
-fn built_here() -> Image {
+pub fn built_here() -> Image {
     Image::new("amd64", vec![Blob::new(TAR, tar("built", b"here"))])
 }

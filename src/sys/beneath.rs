@@ -1,0 +1,109 @@
+//! Opens files below a directory without ever leaving it, whoever may put a link in the way meanwhile.
+
+use std::ffi::{CString, c_long};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Component, Path};
+
+/// A directory that files are opened below.
+#[derive(Debug)]
+pub struct Beneath(File);
+
+impl Beneath {
+    /// # Errors
+    /// It is no directory, or may not be read.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        let flags = libc::O_DIRECTORY | libc::O_CLOEXEC;
+        Ok(Self(File::options().read(true).custom_flags(flags).open(directory)?))
+    }
+
+    /// Opens a regular file for reading. No part of `path`, which is relative, may be a symbolic link.
+    ///
+    /// # Errors
+    /// The system's; `ELOOP` for a link on the way.
+    pub fn file(&self, path: &Path) -> io::Result<File> {
+        // Without waiting for whoever writes to a pipe; of a regular file it changes nothing.
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+        match self.openat2(path, flags) {
+            // Kernels before 5.6, and sandboxes that do not know the call.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+                self.by_steps(path, flags)
+            }
+            opened => opened,
+        }
+    }
+
+    fn openat2(&self, path: &Path, flags: i32) -> io::Result<File> {
+        /// `struct open_how` (openat2(2)).
+        #[repr(C)]
+        struct How {
+            flags: u64,
+            mode: u64,
+            resolve: u64,
+        }
+        const RESOLVE_NO_SYMLINKS: u64 = 0x04;
+        const RESOLVE_BENEATH: u64 = 0x08;
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let flags = u64::try_from(flags).unwrap_or_default();
+        let how = How { flags, mode: 0, resolve: RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS };
+        // SAFETY: the descriptor is open, the path ends in a zero byte, `how` lives and its size is the one that is named.
+        let opened = unsafe {
+            libc::syscall(libc::SYS_openat2, self.0.as_raw_fd(), path.as_ptr(), &raw const how, size_of::<How>())
+        };
+        owned(opened)
+    }
+
+    /// One directory after the other.
+    fn by_steps(&self, path: &Path, flags: i32) -> io::Result<File> {
+        let mut at = self.0.try_clone()?;
+        let mut parts = path.components().peekable();
+        while let Some(part) = parts.next() {
+            let Component::Normal(name) = part else { return Err(io::ErrorKind::InvalidInput.into()) };
+            let name = CString::new(name.as_bytes())?;
+            let directory = libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_PATH;
+            let flags = if parts.peek().is_some() { directory } else { flags };
+            // SAFETY: the descriptor is open, and the name ends in a zero byte.
+            at = owned(unsafe { libc::openat(at.as_raw_fd(), name.as_ptr(), flags) }.into())?;
+        }
+        Ok(at)
+    }
+}
+
+fn owned(descriptor: c_long) -> io::Result<File> {
+    let Ok(descriptor) = i32::try_from(descriptor) else { return Err(io::ErrorKind::InvalidData.into()) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the system has just given it out, and nobody else owns it.
+    Ok(File::from(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn no_link_leads_out() {
+        let scratch = std::env::temp_dir().join(format!("auroraboot-beneath-{}", std::process::id()));
+        fs::create_dir_all(scratch.join("in/dir")).unwrap();
+        fs::write(scratch.join("secret"), "secret").unwrap();
+        fs::write(scratch.join("in/dir/file"), "file").unwrap();
+        symlink("../secret", scratch.join("in/link")).unwrap();
+        symlink("..", scratch.join("in/up")).unwrap();
+        let beneath = Beneath::open(&scratch.join("in")).unwrap();
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+        let by_steps = |path: &str| beneath.by_steps(Path::new(path), flags).and_then(io::read_to_string);
+        let at_once = |path: &str| beneath.file(Path::new(path)).and_then(io::read_to_string);
+        assert_eq!([at_once("dir/file").unwrap(), by_steps("dir/file").unwrap()], ["file", "file"]);
+        for path in ["link", "up/secret", "../secret", "/etc/passwd", "missing", "dir/file/x"] {
+            assert!(at_once(path).is_err() && by_steps(path).is_err(), "{path}");
+        }
+        assert!(Beneath::open(&scratch.join("secret")).is_err());
+        fs::remove_dir_all(&scratch).unwrap();
+    }
+}
