@@ -94,8 +94,8 @@ fn the_list_says_what_is_there_why_and_how_big() {
     let list = desk.print(&["cache"]);
     let wanted = format!(
         "Images in {}: # kB of # GB (cache_limit)\n  127.0.0.1:#/it/img:it ({})\n      #, # kB in # layers, used # #\n  \
-         # blobs that no image needs: # B; `auroraboot cache prune` removes them\n  \
-         # half downloads: # B; `auroraboot cache prune` removes them\n\
+         # blob that no image needs: # B; `auroraboot cache prune` removes it\n  \
+         # half download: # B; `auroraboot cache prune` removes it\n\
          ISOs: # MB\n  iso/kairos.iso\n      # MB, # #, built of 127.0.0.1:#/it/img:it\nFree on that disk: # GB\n",
         desk.state().display(),
         Arch::host()
@@ -107,8 +107,38 @@ fn the_list_says_what_is_there_why_and_how_big() {
     );
     assert!(list.lines().filter(|line| !line.contains('/')).all(|line| line.len() <= 80), "{list}");
     let pruned = desk.print(&["cache", "prune"]);
-    assert!(pruned.starts_with("removed 2 files, 9 B\n") && pruned.ends_with("left, in 1 images\n"), "{pruned}");
+    assert!(pruned.starts_with("removed 2 files, 9 B\n") && pruned.ends_with("left, in 1 image\n"), "{pruned}");
     assert!(!desk.print(&["cache", "list"]).contains("prune"));
+}
+
+/// Who boots from ISOs of others has no images.
+#[test]
+fn a_state_directory_of_isos_is_listed_verified_and_pruned_too() {
+    let desk = Desk::new("isos");
+    let registry = FakeRegistry::start(&image("one"), |_, _| None);
+    desk.build(&registry, &[]);
+    let given = desk.dir.path().join("given.iso");
+    std::fs::rename(desk.state().join("iso/kairos.iso"), &given).unwrap();
+    std::fs::remove_dir_all(desk.state()).unwrap();
+    let url = format!("iso_url={}", given.display());
+    let base = ["--set", &url, "--set", "disable_netboot=true", "--set", "disable_http_server=true"];
+    assert!(desk.run(&base).status.success());
+    assert!(!desk.state().join("blobs").exists());
+    std::fs::write(desk.state().join("iso/other.iso"), "nobody knows").unwrap();
+    std::fs::write(desk.state().join("iso/other.iso.part"), "half").unwrap();
+    let list = desk.print(&["cache"]);
+    assert!(list.contains(": 0 B of ") && list.contains(&format!("fetched from {}", given.display())), "{list}");
+    assert!(list.contains("  1 half-written: 4 B; `auroraboot cache prune` removes it\n"), "{list}");
+    let said = desk.print(&["cache", "verify"]);
+    assert!(said.contains("other.iso: nothing is noted about it") && said.contains("\n1 file, 7"), "{said}");
+    assert_eq!(desk.print(&["cache", "prune"]), "removed 1 file, 4 B\n0 B left, in 0 images\n");
+    assert!(!desk.state().join("blobs").exists(), "none was made");
+    flip(&desk.state().join("iso/kairos.iso"), 2_000_000);
+    let verdict = desk.run(&["cache", "verify"]);
+    assert!(text(&verdict.stdout).contains("damaged: "), "{verdict:?}");
+    assert!(!desk.state().join("stamps/iso.json").exists(), "so that the next run does not believe it");
+    assert!(desk.run(&base).status.success());
+    assert!(desk.print(&["cache", "verify"]).ends_with("all as it should be\n"));
 }
 
 #[test]
@@ -124,8 +154,13 @@ fn damage_is_found_told_and_repaired_by_the_next_run() {
     let verdict = desk.run(&["cache", "verify"]);
     let said = text(&verdict.stdout);
     assert_eq!(verdict.status.code(), Some(1), "{said}");
-    assert!(said.contains(&format!("damaged and removed: {}", largest.display())), "{said}");
-    assert!(said.contains("not as it was made: ") && said.ends_with("2 were damaged\n"), "{said}");
+    assert!(said.contains(&format!("damaged, and removed: {}", largest.display())), "{said}");
+    assert!(
+        said.contains("iso/kairos.iso (7")
+            && said.contains("not all here: 127.0.0.1")
+            && said.ends_with("2 were damaged\n"),
+        "{said}"
+    );
     desk.build(&registry, &[]);
     assert!(desk.print(&["cache", "verify"]).ends_with("all as it should be\n"));
 }
