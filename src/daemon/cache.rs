@@ -165,7 +165,8 @@ fn prune(state_dir: &Path, cache: Option<&BlobCache>, limit: Option<u64>) -> Res
 /// What went, a line for each image.
 fn told(evicted: &Evicted) -> String {
     let mut text = String::new();
-    if evicted.files > 0 {
+    // The lock of an archive's spool is a file of no bytes.
+    if evicted.bytes > 0 {
         let _ = writeln!(text, "removed {}, {}", counted(evicted.files, "file"), ByteSize(evicted.bytes));
     }
     for name in &evicted.names {
