@@ -60,7 +60,8 @@ pub fn run(args: &CacheArgs) -> Result<Report, CacheError> {
         return Err(CacheError::None(state_dir));
     }
     // Who boots from ISOs of others has none.
-    let cache = BlobCache::existing(&state_dir);
+    let closed = |source| CacheError::Read { path: state_dir.join("blobs"), source };
+    let cache = BlobCache::existing(&state_dir).map_err(closed)?;
     match args.action {
         CacheAction::List => list(&state_dir, cache.as_ref(), limit).map(|text| Report { text, is_well: true }),
         CacheAction::Verify => {

@@ -55,10 +55,16 @@ impl BlobCache {
     }
 
     /// The cache of a state directory that is not to be touched; `None` where there is none.
-    #[must_use]
-    pub fn existing(state_dir: &Path) -> Option<Self> {
+    ///
+    /// # Errors
+    /// It is closed to this user.
+    pub fn existing(state_dir: &Path) -> io::Result<Option<Self>> {
         let (dir, tags) = (state_dir.join("blobs/sha256"), state_dir.join("blobs/tags"));
-        (dir.is_dir() && tags.is_dir()).then_some(Self { dir, tags })
+        match std::fs::metadata(&dir).and_then(|_| std::fs::metadata(&tags)) {
+            Ok(_) => Ok(Some(Self { dir, tags })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Where a blob is, once it is whole.
