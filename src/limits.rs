@@ -450,6 +450,9 @@ pub const LOG_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a layer that has half arrived waits for a run that goes on with it: an image that is wanted is asked for again sooner.
 pub const PART_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// How long a start waits for the lock of its state directory before it says that another one has it.
+pub const STATE_LOCK_PATIENCE: Duration = Duration::from_millis(200);
+
 /// The secret behind the machines' tokens.
 pub const STATE_SECRET_BYTES: usize = 32;
 

@@ -165,6 +165,7 @@ const REACHED: &[(&str, &str)] = &[
     ("ISO_PATH_TABLE_BYTES_MAX", "an_oversized_path_table_is_refused"),
     ("ISO_TAIL_PARTITIONS_MAX", "too_many_partitions_behind_the_volume_are_refused"),
     ("ISO_CHECKSUM_LIST_BYTES_MAX", "a_list_of_checksums_that_is_too_long_is_left_alone"),
+    ("STATE_LOCK_PATIENCE", "is_private_locked_and_keeps_its_secret"),
     ("STATE_SECRET_BYTES", "a_cut_secret_is_made_anew"),
 ];
 

@@ -208,7 +208,8 @@ fn remembered_name(path: &Path, id: &Fingerprint, wanted: &Wanted<'_>) -> String
     let file: String = path.display().to_string().chars().take(limits::SHOWN_CHARS_MAX).collect();
     let short: String = name.chars().take(limits::SHOWN_CHARS_MAX).collect();
     let (colon, state) = (if name.is_empty() { "" } else { ":" }, digest_of(everything.as_bytes()));
-    format!("{}{file}{colon}{short} {arch} {}", kind.prefix(), state.short())
+    // The architecture comes last, as in every name.
+    format!("{}{file}{colon}{short} as of {} {arch}", kind.prefix(), state.short())
 }
 
 /// Counts what was read.

@@ -76,6 +76,9 @@ struct Inspected {
     size: i64,
     #[serde(rename = "RootFS", default)]
     rootfs: RootFs,
+    /// Only containerd's image store, which may hold several platforms under one name, has one.
+    #[serde(rename = "Descriptor", default)]
+    descriptor: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize, Default)]
@@ -122,14 +125,15 @@ impl Engine {
         &self.shown
     }
 
-    /// Looks for an image for one architecture.
-    pub fn look_for(&self, name: &Name, arch: Arch) -> Result<Found, Error> {
-        let Some(mut image) = self.inspect(name, None)? else { return Err(self.not_found(name)) };
+    /// Looks for an image for one architecture; `None` when there is none of that name.
+    pub fn look_for(&self, name: &Name, arch: Arch) -> Result<Option<Found>, Error> {
+        let Some(mut image) = self.inspect(name, None)? else { return Ok(None) };
         if !image.is_for(arch) && self.version >= Some(INSPECTS_BY_PLATFORM) {
-            // Containerd's image store keeps several platforms under one name.
-            image = self.inspect(name, Some(arch))?.filter(|other| other.is_for(arch)).unwrap_or(image);
+            // Containerd's image store keeps several platforms under one name and one ID; the ID of a platform alone is exported by none.
+            let other = self.inspect(name, Some(arch))?.filter(|other| other.is_for(arch));
+            image = other.map(|other| Inspected { id: image.id.clone(), ..other }).unwrap_or(image);
         }
-        self.found(name.clone(), arch, image)
+        self.found(name.clone(), arch, image).map(Some)
     }
 
     fn found(&self, name: Name, arch: Arch, image: Inspected) -> Result<Found, Error> {
@@ -151,10 +155,11 @@ impl Engine {
         let id = image.id.parse::<Name>().map_err(|error| error.to_string());
         match (diff_ids, id) {
             (Ok(diff_ids), Ok(id)) => Ok(Found {
-                id: id.as_str().to_owned(),
+                id,
                 diff_ids,
                 arch,
                 size: u64::try_from(image.size).unwrap_or_default(),
+                by_platform: image.descriptor.is_some() && self.version >= Some(EXPORTS_BY_PLATFORM),
                 engine: self.clone(),
                 name,
             }),
@@ -163,8 +168,7 @@ impl Engine {
     }
 
     fn inspect(&self, name: &Name, platform: Option<Arch>) -> Result<Option<Inspected>, Error> {
-        let query =
-            platform.map(|arch| format!("?platform={}", percent_encode(&platform_json(arch)))).unwrap_or_default();
+        let query = platform_query(platform);
         let response = self.ask(&format!("/images/{}/json{query}", name.path()))?;
         match response.status() {
             200 => {
@@ -185,38 +189,34 @@ impl Engine {
         }
     }
 
-    /// The names of its images that are nearest to one that it does not have; none when it does not tell.
-    fn not_found(&self, name: &Name) -> Error {
+    /// It has no image of that name.
+    pub fn not_found(&self, name: &Name, there: String) -> Error {
+        Error::NotFound { daemon: self.shown.clone(), tool: self.tool, name: name.clone(), there }
+    }
+
+    /// The names of its images, the nearest to one that it does not have first; none when it does not tell.
+    pub fn names_like(&self, name: &Name) -> String {
         let response = self.ask("/images/json").ok().filter(|response| response.status() == 200);
         let listed = response.and_then(|response| self.read::<Vec<Listed>>(response).ok()?.ok()).unwrap_or_default();
         let tags = listed.into_iter().filter_map(|image| image.tags).flatten();
         // How Docker lists an image without a name.
-        let tags: Vec<String> = tags.filter(|tag| tag != "<none>:<none>").collect();
-        let there = closest::list(tags, name.as_str());
-        Error::NotFound { daemon: self.shown.clone(), tool: self.tool, name: name.clone(), there }
+        closest::list(tags.filter(|tag| tag != "<none>:<none>").collect(), name.as_str())
     }
 
     /// Starts the export of an image; what comes is an archive as `docker save` writes it.
     pub fn export(&self, found: &Found) -> Result<Body, Error> {
         // By its ID, for the name may mean another image by now.
-        let id: Name = found.id.parse().map_err(|_| Error::NotADaemon { place: self.place.shown.clone() })?;
-        let query = match self.version >= Some(EXPORTS_BY_PLATFORM) {
-            true => format!("?platform={}", percent_encode(&platform_json(found.arch))),
-            false => String::new(),
-        };
-        let url = self.url(&format!("/images/{}/get{query}", id.path()));
+        let query = platform_query(Some(found.arch).filter(|_| found.by_platform));
+        let url = self.url(&format!("/images/{}/get{query}", found.id.path()));
         let response = self.place.client.get(&url, &[], Trust::Verified).map_err(|source| self.talk(source))?;
         match response.status() {
             200 => Ok(response.into_body()),
             _ => {
-                let refused = self.refused(response);
+                let (daemon, name, status) = (self.shown.clone(), found.name.clone(), response.status());
+                let message = self.complaint(response).unwrap_or_else(|| format!("it answers {status}"));
                 // Docker's own store answers 500 for an ID that it does not have.
-                let is_gone = self.inspect(&id, None).is_ok_and(|image| image.is_none());
-                Err(if is_gone {
-                    Error::Gone { daemon: self.shown.clone(), name: found.name.clone() }
-                } else {
-                    refused
-                })
+                let is_gone = self.inspect(&found.id, None).is_ok_and(|image| image.is_none());
+                Err(if is_gone { Error::Gone { daemon, name } } else { Error::ExportRefused { daemon, name, message } })
             }
         }
     }
@@ -265,6 +265,8 @@ impl Inspected {
     }
 }
 
-fn platform_json(arch: Arch) -> String {
-    format!(r#"{{"os":"linux","architecture":"{arch}"}}"#)
+/// Asks for one platform of several.
+fn platform_query(arch: Option<Arch>) -> String {
+    let platform = arch.map(|arch| percent_encode(&format!(r#"{{"os":"linux","architecture":"{arch}"}}"#)));
+    platform.map(|platform| format!("?platform={platform}")).unwrap_or_default()
 }

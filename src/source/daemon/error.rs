@@ -25,13 +25,13 @@ pub enum Error {
         "this user may not talk to the daemon at {0}; run as root, or join the group that owns it (usermod -aG docker USER, then log in again)"
     )]
     Denied(String),
-    #[error(
-        "nobody answers at {0} though it is there; is the daemon running? (systemctl status docker, podman.socket)"
-    )]
+    #[error("nobody answers at {0}; is the daemon running? (systemctl status docker, podman.socket)")]
     Refused(String),
     #[error("the daemon at {place} hangs: {what} took longer than {} s", .limit.as_secs_f32())]
     Hangs { place: String, what: &'static str, limit: Duration },
-    #[error("the talk with {daemon} failed")]
+    #[error("the connection to {daemon} failed")]
+    Connection { daemon: String, source: io::Error },
+    #[error("cannot talk to {daemon}")]
     Talk { daemon: String, source: client::Error },
     #[error("{daemon} does not have the image {name}{}; build it there, or fetch it with {tool} pull {name}", has(.there))]
     NotFound { daemon: String, tool: &'static str, name: Name, there: String },
@@ -49,7 +49,7 @@ pub enum Error {
     NotADaemon { place: String },
     #[error("{daemon} describes {name} in a way that is not understood: {what}")]
     Description { daemon: String, name: Name, what: String },
-    #[error("{daemon} could not export {name}: {message}")]
+    #[error("{daemon} could not export {name}: {message}; registry://{name} takes it from its registry instead")]
     ExportRefused { daemon: String, name: Name, message: String },
     #[error("what {daemon} exported as {name} cannot be used")]
     Export { daemon: String, name: Name, source: Box<archive::Error> },
@@ -96,6 +96,7 @@ impl Error {
             client::Error::Timeout { what, limit, .. } => Self::Hangs { place, what, limit },
             client::Error::Io { source: io, .. } if io.kind() == io::ErrorKind::NotFound => return None,
             client::Error::Io { source: io, .. } if io.kind() == io::ErrorKind::PermissionDenied => Self::Denied(place),
+            client::Error::Io { source, .. } => Self::Connection { daemon, source },
             source => Self::Talk { daemon, source },
         })
     }
@@ -118,7 +119,7 @@ mod tests {
         let line = denied.to_string();
         assert!(line.contains("daemon at /var/run/docker.sock") && line.contains("usermod -aG docker USER"), "{line}");
         let broken = of_io(io::ErrorKind::ConnectionReset).unwrap();
-        assert!(chain(&broken).contains("the talk with /var/run/docker.sock failed: "), "{broken}");
+        assert!(chain(&broken).contains("the connection to /var/run/docker.sock failed: "), "{broken}");
         assert!(!denied.is_absence() && !broken.is_absence());
     }
 

@@ -36,12 +36,14 @@ pub struct Daemon {
 pub struct Found {
     pub name: Name,
     /// As the daemon identifies it: the digest of its configuration, or in containerd's image store of its manifest or index.
-    pub id: String,
+    pub id: Name,
     /// The sha256 of each layer's uncompressed tar, lowest first.
     pub diff_ids: Vec<Digest>,
     pub arch: Arch,
     /// Bytes, as the daemon counts them: an estimate of what an export brings.
     pub size: u64,
+    /// Whether there may be images for other platforms under the same ID, and an export can be asked for this one.
+    by_platform: bool,
     engine: Engine,
 }
 
@@ -94,7 +96,8 @@ impl Daemon {
     /// # Errors
     /// When it could not be found out, which need not stop anybody.
     pub fn find(&self, name: &Name, arch: Arch) -> Result<Option<Found>, Error> {
-        match self.search(name, arch, self.patience.find) {
+        // A list of what there is instead takes Docker long, and nobody would read it.
+        match self.search(name, arch, self.patience.find, |_| String::new()) {
             Ok(found) => Ok(Some(found).filter(|found| !found.is_by_id())),
             Err(error) if error.is_absence() => Ok(None),
             Err(error) => Err(error),
@@ -106,7 +109,7 @@ impl Daemon {
     /// # Errors
     /// No daemon has it, and what each of them says.
     pub fn require(&self, name: &Name, arch: Arch) -> Result<Found, Error> {
-        self.search(name, arch, self.patience.require)
+        self.search(name, arch, self.patience.require, |engine| engine.names_like(name))
     }
 
     /// Ends all that is asked or exported, by whatever clone; every later request fails.
@@ -114,12 +117,23 @@ impl Daemon {
         self.candidates.iter().for_each(|place| place.client.stop());
     }
 
-    fn search(&self, name: &Name, arch: Arch, patience: Duration) -> Result<Found, Error> {
+    /// `there` tells what a daemon has that does not have the image.
+    fn search(
+        &self,
+        name: &Name,
+        arch: Arch,
+        patience: Duration,
+        there: impl Fn(&Engine) -> String,
+    ) -> Result<Found, Error> {
         let started = Instant::now();
         let mut errors = Vec::new();
         for place in &self.candidates {
             let Some(engine) = Engine::connect(place, patience).transpose() else { continue };
-            match engine.and_then(|engine| engine.look_for(name, arch)) {
+            let looked = engine.and_then(|engine| {
+                let found = engine.look_for(name, arch)?;
+                found.ok_or_else(|| engine.not_found(name, there(&engine)))
+            });
+            match looked {
                 Ok(found) => return Ok(found),
                 Err(Error::Stopped) => return Err(Error::Stopped),
                 Err(error) => errors.push(error),
@@ -146,7 +160,7 @@ impl Found {
 
     /// Whether the name was taken for the beginning of an ID, as daemons do with `cafe` when no image has that name.
     fn is_by_id(&self) -> bool {
-        let id = self.id.strip_prefix("sha256:").unwrap_or(&self.id);
+        let id = self.id.as_str().strip_prefix("sha256:").unwrap_or(self.id.as_str());
         self.name.is_hexadecimal() && id.starts_with(self.name.as_str())
     }
 }

@@ -37,8 +37,9 @@ pub fn ping(version: &str) -> Reply {
 pub fn description(id: &Digest, arch: &str, diff_ids: &[Digest]) -> Reply {
     let layers: Vec<String> = diff_ids.iter().map(|id| format!("\"{id}\"")).collect();
     let rootfs = format!(r#"{{"Type": "layers", "Layers": [{}]}}"#, layers.join(", "));
-    let text =
-        format!(r#"{{"Id": "{id}", "Architecture": "{arch}", "Os": "linux", "Size": 5000000, "RootFS": {rootfs}}}"#);
+    let text = format!(
+        r#"{{"Id": "{id}", "Architecture": "{arch}", "Os": "linux", "Size": 5000000, "Descriptor": {{}}, "RootFS": {rootfs}}}"#
+    );
     Reply::json(200, &text)
 }
 

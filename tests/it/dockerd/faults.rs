@@ -51,7 +51,7 @@ fn a_daemon_that_hangs_is_given_up_by_name_and_in_time() {
         let started = Instant::now();
         let error = daemon.find(&"a".parse().unwrap(), Arch::Amd64).unwrap_err();
         let took = started.elapsed();
-        assert!(took < IMPATIENT.find * 3, "{took:?}: {error}");
+        assert!(took < IMPATIENT.find * 10, "{took:?}: {error}");
         assert!(one_line(&error).contains("/socket"), "{error}");
     }
     let line = refusal(&daemon_with(&silent.socket(), IMPATIENT), "a");
@@ -115,9 +115,9 @@ fn an_answer_that_makes_no_sense_says_which_daemon_gave_it() {
             "in a way that is not understood",
             "no image name",
         ),
-        (Reply::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec()), "the talk with Docker 26.1", "does not speak HTTP"),
-        (Reply::Raw(Vec::new()), "the talk with Docker 26.1", ""),
-        (Reply::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_vec()), "the talk with Docker 26.1", ""),
+        (Reply::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec()), " Docker 26.1 at", "does not speak HTTP"),
+        (Reply::Raw(Vec::new()), " Docker 26.1 at", ""),
+        (Reply::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_vec()), " Docker 26.1 at", ""),
     ];
     for (number, (reply, what, why)) in cases.into_iter().enumerate() {
         let reply = std::sync::Mutex::new(Some(reply));
@@ -157,7 +157,10 @@ fn several_daemons_are_asked_in_turn() {
     let daemon = Daemon::from_env(variable).unwrap();
     let found = daemon.find(&"auroraboot/it/here".parse().unwrap(), Arch::Amd64).unwrap().unwrap();
     assert_eq!(found.daemon(), format!("Docker 26.1 at {runtime}/docker.sock"));
+    assert!(daemon.find(&"auroraboot/it/nowhere".parse().unwrap(), Arch::Amd64).is_err());
+    assert_eq!(docker.count("/images/json"), 0, "a list takes time, and is not shown here");
     let line = refusal(&daemon, "auroraboot/it/nowhere");
+    assert_eq!(docker.count("/images/json"), 1);
     assert!(line.contains("no local daemon can give auroraboot/it/nowhere: "), "{line}");
     assert!(line.contains("nobody answers at") && line.contains("; Docker 26.1 at"), "{line}");
 }

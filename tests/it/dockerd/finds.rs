@@ -1,12 +1,15 @@
 //! Finding images in real daemons.
 
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use auroraboot::source::daemon::Found;
+use auroraboot::source::daemon::{Daemon, Found};
 use auroraboot::units::{Arch, Digest};
 
 use super::real::{DOCKER, Engine, PODMAN};
-use super::{daemon_at, refusal};
+use super::{daemon_at, one_line, refusal};
 
 fn find(engine: &Engine, name: &str, arch: Arch) -> Option<Found> {
     daemon_at(&engine.socket).find(&name.parse().unwrap(), arch).unwrap_or_else(|error| panic!("{name}: {error}"))
@@ -18,14 +21,14 @@ fn by_every_name(engine: &Engine, daemon: &str) {
     let (id, start) = (config.to_string(), config.short());
     for name in ["sample/it:v1", "docker.io/sample/it:v1", &id] {
         let found = find(engine, name, Arch::Amd64).expect(name);
-        assert_eq!((&found.diff_ids, &found.id, found.arch), (&layers, &id, Arch::Amd64));
+        assert_eq!((&found.diff_ids, found.id.as_str(), found.arch), (&layers, &*id, Arch::Amd64));
         assert!(found.size > 700_000, "{}", found.size);
         assert!(found.daemon().starts_with(daemon) && found.daemon().ends_with("/socket"), "{}", found.daemon());
     }
     // A name that is none, but how an ID begins: only when the daemon was meant.
     assert!(find(engine, &start, Arch::Amd64).is_none());
     let found = daemon_at(&engine.socket).require(&start.parse().unwrap(), Arch::Amd64).unwrap();
-    assert_eq!(found.id, id);
+    assert_eq!(found.id.as_str(), id);
 }
 
 fn not_there(engine: &Engine, tool: &str) {
@@ -76,4 +79,44 @@ fn podman_is_asked_by_every_name_that_it_knows() {
     // As `podman build -t built/here` leaves it.
     assert!(find(&PODMAN, "built/here", Arch::Amd64).is_some());
     assert!(find(&PODMAN, "localhost/built/here", Arch::Amd64).is_some());
+}
+
+/// Lets the daemon behind a socket be reached by TCP, as `dockerd -H tcp://` does.
+fn over_tcp(socket: PathBuf) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        while let Ok((client, _)) = listener.accept() {
+            let daemon = UnixStream::connect(&socket).unwrap();
+            let (client_too, daemon_too) = (client.try_clone().unwrap(), daemon.try_clone().unwrap());
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut &client_too, &mut &daemon_too);
+                daemon_too.shutdown(Shutdown::Write)
+            });
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut &daemon, &mut &client);
+                TcpStream::shutdown(&client, Shutdown::Both)
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn a_daemon_is_reached_over_tcp() {
+    let ask = |port: u16, name: &str| {
+        // A proxy is for the registries of the Internet.
+        let variable = |name: &str| match name {
+            "DOCKER_HOST" => Some(format!("tcp://127.0.0.1:{port}")),
+            "http_proxy" => Some("http://127.0.0.1:1".to_owned()),
+            _ => None,
+        };
+        Daemon::from_env(variable).unwrap().require(&name.parse().unwrap(), Arch::Amd64)
+    };
+    let port = over_tcp(DOCKER.socket.clone());
+    let found = ask(port, "sample/it:v1").unwrap();
+    assert!(found.daemon().ends_with(&format!(" at 127.0.0.1:{port}")), "{}", found.daemon());
+    assert!(one_line(&ask(port, "sample/it:v2").unwrap_err()).contains("sample/it:v1"));
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    assert!(one_line(&ask(nobody, "a").unwrap_err()).contains("nobody answers at 127.0.0.1:"));
 }
