@@ -17,7 +17,8 @@
 //!   ▲ dhcp tftp http squashfs iso fat rootfs config   cores and writers: no sockets, paths, clock or thread of their own*
 //!   ▲ fingerprint                                     by what files are known again
 //!     ▲ netboot media                                 what is served to whom; image → ISO
-//!       ▲ sys source                                  the only unsafe; the only user of the network client
+//!       ▲ sys                                         the only unsafe
+//!       ▲ source                                      where images come from; the only user of the network client
 //!         ▲ flash web                                 USB sticks; the pages of port 8080
 //!           ▲ daemon                                  sockets, threads, the clock
 //!             ▲ main

@@ -174,6 +174,9 @@ pub const SPOOL_MEMORY_BYTES_MAX: u64 = 32 << 20;
 /// Layers that are written for one stream: those of all its images, for which of them is wanted stands at its end.
 pub const SPOOL_PARTS_MAX: usize = 4_096;
 
+/// All layers together that are written for one stream.
+pub const SPOOL_BYTES_MAX: u64 = 256 << 30;
+
 // ── rootfs ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Characters of one name, path or other text of an image in a message.
@@ -446,6 +449,9 @@ pub const LOG_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a layer that has half arrived waits for a run that goes on with it: an image that is wanted is asked for again sooner.
 pub const PART_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How long a start waits for the lock of its state directory before it says that another one has it.
+pub const STATE_LOCK_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The secret behind the machines' tokens.
 pub const STATE_SECRET_BYTES: usize = 32;

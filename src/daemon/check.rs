@@ -87,10 +87,16 @@ fn wanted(config: &Config) -> Result<Wanted<'_>, CheckError> {
     match config.image()? {
         Image::Container(image) if image.starts_with(ISO) => Ok(Wanted::Iso(IsoSource::File(&image[ISO.len()..]))),
         Image::Container(image) => {
-            let location = image.parse().map_err(|error: BadLocation| CheckError::Image {
+            let location: Location = image.parse().map_err(|error: BadLocation| CheckError::Image {
                 origin: config.container_image.origin.clone(),
                 reason: mask_urls(&chain(&error)),
             })?;
+            if let Some(path) = location.path() {
+                fs::metadata(path).map_err(|error| CheckError::Image {
+                    origin: config.container_image.origin.clone(),
+                    reason: format!("{}: {error}", path.display()),
+                })?;
+            }
             Ok(Wanted::Container(location))
         }
         Image::Iso(location) => Ok(Wanted::Iso(IsoSource::File(location))),

@@ -3,8 +3,10 @@
 use crate::daemon::job::Job;
 use crate::daemon::progress::{self, BuildProgress};
 use crate::media::{self, LayerSource, MediaError, Medium, Watch};
-use crate::source::archive::ArchiveRef;
+use crate::source::archive::{ArchiveImage, ArchiveRef};
 use crate::source::credentials::Keychain;
+use crate::source::daemon::{self, DaemonLayers};
+use crate::source::directory::DirectoryLayer;
 use crate::source::{
     BlobCache, ImageManifest, Layers, Location, Reference, Registry, Transferred, archive, cache, client, directory,
     manifest, pull, registry,
@@ -25,6 +27,8 @@ pub enum FetchError {
     #[error(transparent)]
     Registry(#[from] registry::Error),
     #[error(transparent)]
+    Daemon(#[from] daemon::Error),
+    #[error(transparent)]
     Directory(#[from] directory::Error),
     #[error(transparent)]
     Archive(#[from] archive::OpenError),
@@ -42,11 +46,38 @@ pub enum FetchError {
 
 /// An image that was found. Nothing of it need be here yet.
 struct Image {
-    layers: Box<dyn LayerSource>,
-    /// What the cache keeps of it.
-    blobs: Vec<Digest>,
+    layers: Box<dyn Layered>,
     /// From then on the build's own progress is shown.
     is_here: Arc<AtomicBool>,
+}
+
+/// Layers, and what the cache has of their image by now.
+trait Layered: LayerSource {
+    fn blobs(&self) -> Vec<Digest>;
+}
+
+impl Layered for RegistryLayers {
+    fn blobs(&self) -> Vec<Digest> {
+        self.image.blobs()
+    }
+}
+
+impl Layered for DaemonLayers {
+    fn blobs(&self) -> Vec<Digest> {
+        self.blobs()
+    }
+}
+
+impl Layered for ArchiveImage {
+    fn blobs(&self) -> Vec<Digest> {
+        self.manifest.blobs()
+    }
+}
+
+impl Layered for DirectoryLayer {
+    fn blobs(&self) -> Vec<Digest> {
+        Vec::new()
+    }
 }
 
 /// Makes the ISO of a container image, or finds it made by an earlier run.
@@ -80,8 +111,10 @@ pub fn complete(location: &Location, job: &Job<'_>) -> Result<Medium, FetchError
 
 /// Removes other images from the cache when they take more than they may.
 fn make_room(image: &Image, job: &Job<'_>) -> Result<(), FetchError> {
+    let (cache, blobs) = (job.cache()?, image.layers.blobs());
+    cache.touch(&blobs);
     let Some(limit) = *job.config.cache_limit else { return Ok(()) };
-    match job.cache()?.evict(limit, &image.blobs) {
+    match cache.evict(limit, &blobs) {
         Ok(evicted) if evicted.files > 0 => {
             let (names, size, limit) = (evicted.names.join(", "), ByteSize(evicted.bytes), ByteSize(limit));
             let what = if names.is_empty() { "what no image needs".to_owned() } else { names };
@@ -99,7 +132,11 @@ fn make_room(image: &Image, job: &Job<'_>) -> Result<(), FetchError> {
 pub fn earlier(location: &Location, job: &Job<'_>) -> Option<Medium> {
     let reference = match location {
         Location::Registry(reference) => reference,
-        Location::Named { reference, .. } => reference,
+        Location::Named { name, reference } => match ask_daemon(name, job) {
+            Ok(None) => reference,
+            // It is asked in no time.
+            Ok(Some(_)) | Err(_) => return None,
+        },
         Location::Daemon(_) | Location::Archive(_) | Location::Directory(_) => return None,
     };
     let cache = job.cache().ok()?;
@@ -113,8 +150,11 @@ pub fn earlier(location: &Location, job: &Job<'_>) -> Option<Medium> {
 fn find(location: &Location, job: &Job<'_>) -> Result<Image, FetchError> {
     match location {
         Location::Registry(reference) => find_in_registry(reference, job),
-        Location::Named { reference, .. } => find_in_registry(reference, job),
-        Location::Daemon(_) => unimplemented!(),
+        Location::Named { name, reference } => match ask_daemon(name, job)? {
+            Some(found) => Ok(found_in_daemon(found, job)?),
+            None => find_in_registry(reference, job),
+        },
+        Location::Daemon(name) => find_in_daemon(name, job),
         Location::Archive(archive) => find_in_archive(archive, job),
         Location::Directory(path) => find_in_directory(path, job),
     }
@@ -126,10 +166,8 @@ fn find_in_registry(reference: &Reference, job: &Job<'_>) -> Result<Image, Fetch
     let registry = Registry::new(&job.registry_client()?, &keychain, reference.clone())?;
     job.ends(registry.client());
     let manifest = if *job.config.offline {
-        let (manifest, when) = registry::recall(reference, arch, &cache).ok_or_else(|| FetchError::NotPulled {
-            image: reference.to_string(),
-            state_dir: job.state_dir.display().to_string(),
-        })?;
+        let (manifest, when) =
+            registry::recall(reference, arch, &cache).ok_or_else(|| job.not_pulled(&reference.to_string()))?;
         log::info!("Pull: offline: {reference} is what it was {}", at(when));
         manifest
     } else {
@@ -140,9 +178,52 @@ fn find_in_registry(reference: &Reference, job: &Job<'_>) -> Result<Image, Fetch
         }
     };
     log::info!("Pull: {}", manifest::summary(reference, &manifest));
-    let (blobs, layers) = (manifest.blobs(), RegistryLayers::new(Some(registry), manifest, cache));
+    let layers = RegistryLayers::new(Some(registry), manifest, cache);
     let is_here = Arc::clone(&layers.is_here);
-    Ok(Image { layers: Box::new(layers), blobs, is_here })
+    Ok(Image { layers: Box::new(layers), is_here })
+}
+
+/// The container daemon's image, if there is a daemon that has it.
+fn ask_daemon(name: &daemon::Name, job: &Job<'_>) -> Result<Option<daemon::Found>, FetchError> {
+    let found = match job.daemon() {
+        Ok(None) => return Ok(None),
+        Ok(Some(daemon)) => daemon.find(name, *job.config.arch),
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok(found) => Ok(found),
+        Err(daemon::Error::Stopped) => Err(daemon::Error::Stopped.into()),
+        Err(error) => {
+            log::info!("Pull: Not looking for {name} on this host: {}", chain(&error));
+            Ok(None)
+        }
+    }
+}
+
+fn find_in_daemon(name: &daemon::Name, job: &Job<'_>) -> Result<Image, FetchError> {
+    let arch = *job.config.arch;
+    if *job.config.offline
+        && let Some((layers, when)) = daemon::recall(name, arch, &job.cache()?)
+    {
+        log::info!("Export: offline: docker://{name} is what it was {}", at(Some(when)));
+        return Ok(Image { layers: Box::new(layers), is_here: Arc::new(AtomicBool::new(true)) });
+    }
+    let daemon = job.daemon()?.ok_or_else(|| job.not_pulled(&format!("docker://{name}")))?;
+    found_in_daemon(daemon.require(name, arch)?, job)
+}
+
+fn found_in_daemon(found: daemon::Found, job: &Job<'_>) -> Result<Image, FetchError> {
+    let (name, size, count) = (&found.name, ByteSize(found.size), found.diff_ids.len());
+    let layers = if count == 1 { "layer" } else { "layers" };
+    log::info!("Export: {name} for {} is in {}: {count} {layers}, {size}", found.arch, found.daemon());
+    let (mut show, is_here) = (progress::of_reading("Export"), Arc::new(AtomicBool::new(false)));
+    let ended = Arc::clone(&is_here);
+    let observer = Box::new(move |now, transferred: Transferred| {
+        show(now, transferred);
+        ended.store(transferred.ended, Ordering::Relaxed);
+    });
+    let layers = daemon::layers(found, &job.cache()?, observer);
+    Ok(Image { layers: Box::new(layers), is_here })
 }
 
 fn find_in_archive(archive: &ArchiveRef, job: &Job<'_>) -> Result<Image, FetchError> {
@@ -154,7 +235,7 @@ fn find_in_archive(archive: &ArchiveRef, job: &Job<'_>) -> Result<Image, FetchEr
     let image =
         archive::open(archive, arch, &job.cache()?, &mut archive::Watch { stop: &stop, progress: &mut progress })?;
     log::info!("Archive: {}", manifest::summary(archive, &image.manifest));
-    Ok(Image { blobs: image.manifest.blobs(), layers: Box::new(image), is_here: Arc::new(AtomicBool::new(true)) })
+    Ok(Image { layers: Box::new(image), is_here: Arc::new(AtomicBool::new(true)) })
 }
 
 fn find_in_directory(path: &Path, job: &Job<'_>) -> Result<Image, FetchError> {
@@ -163,7 +244,7 @@ fn find_in_directory(path: &Path, job: &Job<'_>) -> Result<Image, FetchError> {
     for warning in &layer.warnings {
         log::warn!("{warning}");
     }
-    Ok(Image { layers: Box::new(layer), blobs: Vec::new(), is_here: Arc::new(AtomicBool::new(true)) })
+    Ok(Image { layers: Box::new(layer), is_here: Arc::new(AtomicBool::new(true)) })
 }
 
 /// What the name stood for in an earlier run, so that machines can be served while the registry or the way to it is down.
@@ -203,7 +284,8 @@ fn build(image: &Image, job: &Job<'_>) -> Result<Medium, FetchError> {
         }
     };
     let mut watch = Watch { cancelled: job.stop.flag(), progress: &mut progress };
-    let medium = media::build(&*image.layers, &job.media_options(), &mut watch)?;
+    let layers: &dyn LayerSource = &*image.layers;
+    let medium = media::build(layers, &job.media_options(), &mut watch)?;
     let path = medium.iso.path.display();
     if medium.reused {
         log::info!("Build: Using what an earlier run made of this image: {path}");

@@ -2,9 +2,11 @@
 
 use crate::config::Config;
 use crate::daemon::check::menu_options;
+use crate::daemon::fetch::FetchError;
 use crate::daemon::places::{PRODUCT, Places};
 use crate::daemon::stop::Stop;
 use crate::media;
+use crate::source::daemon::{self, Daemon};
 use crate::source::retry as source;
 use crate::source::{BlobCache, Client, Settings, cache, client};
 use std::num::NonZeroUsize;
@@ -61,6 +63,27 @@ impl<'a> Job<'a> {
         let asked = stop.clone();
         self.stop.tell(move || asked.stop());
         stop
+    }
+
+    /// The container daemons of this host. Offline there are only those behind a socket.
+    ///
+    /// # Errors
+    /// What names the daemon cannot be read, or names one that cannot be reached.
+    pub fn daemon(&self) -> Result<Option<Daemon>, daemon::Error> {
+        let variable = |name: &str| std::env::var(name).ok();
+        if *self.config.offline && variable("DOCKER_HOST").is_some_and(|host| host.starts_with("tcp:")) {
+            return Ok(None);
+        }
+        let daemon = Daemon::from_env(variable)?;
+        let asked = daemon.clone();
+        self.stop.tell(move || asked.stop());
+        Ok(Some(daemon))
+    }
+
+    /// Why an image cannot be had offline.
+    #[must_use]
+    pub fn not_pulled(&self, image: &str) -> FetchError {
+        FetchError::NotPulled { image: image.to_owned(), state_dir: self.state_dir.display().to_string() }
     }
 
     /// # Errors

@@ -11,7 +11,6 @@
 //! Whoever calls this holds the lock of the state directory, and has begun nothing yet.
 
 use crate::limits::PART_AGE_MAX;
-use crate::units::ByteSize;
 use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -27,9 +26,16 @@ const HALF_WRITTEN: [(&str, &[&str]); 6] = [
 ];
 const BLOBS: &str = "blobs/sha256";
 
+/// What was removed.
+#[derive(Debug, Default)]
+pub struct Removed {
+    pub files: usize,
+    pub bytes: u64,
+}
+
 /// Removes what was left below `state_dir`, but for the files in `resumed`. Whatever cannot be removed stays: that is no reason not to run.
-pub fn remove(state_dir: &Path, resumed: &[PathBuf], now: SystemTime) {
-    let (mut files, mut bytes) = (0, 0);
+pub fn remove(state_dir: &Path, resumed: &[PathBuf], now: SystemTime) -> Removed {
+    let mut removed = Removed::default();
     for (directory, endings) in HALF_WRITTEN {
         for entry in fs::read_dir(state_dir.join(directory)).into_iter().flatten().flatten() {
             let (name, path) = (entry.file_name(), entry.path());
@@ -41,16 +47,21 @@ pub fn remove(state_dir: &Path, resumed: &[PathBuf], now: SystemTime) {
             let length = entry.metadata().map_or(0, |found| found.len());
             match fs::remove_file(&path) {
                 Ok(()) => {
-                    files += 1;
-                    bytes += length;
+                    removed.files += 1;
+                    removed.bytes += length;
                 }
                 Err(error) => log::warn!("cannot remove {}: {error}", path.display()),
             }
         }
     }
-    if bytes > 0 {
-        log::info!("Removed {} that an earlier run left half-written ({files} files)", ByteSize(bytes));
-    }
+    removed
+}
+
+/// The sizes of the ISOs that are half-written.
+pub fn isos(state_dir: &Path) -> Vec<u64> {
+    let half = ["iso", "netboot"].into_iter().flat_map(|directory| fs::read_dir(state_dir.join(directory)));
+    let half = half.flatten().flatten().filter(|entry| entry.file_name().as_encoded_bytes().ends_with(b".iso.part"));
+    half.filter_map(|entry| Some(entry.metadata().ok()?.len())).collect()
 }
 
 /// Its name is a digest.

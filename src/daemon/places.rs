@@ -84,3 +84,27 @@ impl Places {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_download_that_was_begun_yesterday_is_gone_on_with_today() {
+        let state = std::env::temp_dir().join(format!("auroraboot-places-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&state);
+        let name = "x".parse::<Name>().unwrap().dated(Date { year: 2026, month: 11, day: 23 });
+        let places = Places::new(&state, name, false).unwrap();
+        let of = |name: &str| places.directory.join(name);
+        assert_eq!(places.iso(), of("x.20261123.iso"));
+        assert_eq!(places.begun(), [of("x.20261123.iso.part"), state.join("stamps/iso.json.part")]);
+        fs::write(of("x.20261122.iso.part"), "").unwrap();
+        fs::write(of("y.20261124.iso.part"), "").unwrap();
+        fs::write(of("x.20261122.iso.custom.iso.part"), "").unwrap();
+        assert_eq!(places.iso(), of("x.20261122.iso"));
+        assert_eq!(places.begun()[0], of("x.20261122.iso.part"));
+        fs::write(of("x.20261121.iso"), "").unwrap();
+        assert_eq!(places.iso(), of("x.20261121.iso"), "it may be the one that is wanted");
+        fs::remove_dir_all(&state).unwrap();
+    }
+}

@@ -3,7 +3,7 @@
 use crate::daemon::log::redraw;
 use crate::media;
 use crate::source::Transferred;
-use crate::source::progress::{DOWNLOAD, Progress, READ, Style, Words};
+use crate::source::progress::{CHECK, DOWNLOAD, Progress, READ, Style, Words};
 use crate::sys::terminal;
 use crate::units::ByteSize;
 use std::io;
@@ -17,6 +17,11 @@ pub fn of_download(what: &'static str) -> impl FnMut(Instant, Transferred) + Sen
 /// Shows how far an archive is read.
 pub fn of_reading(what: &'static str) -> impl FnMut(Instant, Transferred) + Send {
     of(what, READ)
+}
+
+/// Shows how far what is here is checked.
+pub fn of_checking(what: &'static str) -> impl FnMut(Instant, Transferred) + Send {
+    of(what, CHECK)
 }
 
 fn of(what: &'static str, words: Words) -> impl FnMut(Instant, Transferred) + Send {

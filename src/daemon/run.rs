@@ -149,7 +149,11 @@ fn open(config: &Config, wanted: &Wanted<'_>) -> Result<(StateDir, Places), RunE
         Wanted::Iso(_) => places.begun().to_vec(),
         Wanted::Container(_) => Vec::new(),
     };
-    leftovers::remove(state.path(), &begun, SystemTime::now());
+    let removed = leftovers::remove(state.path(), &begun, SystemTime::now());
+    if removed.bytes > 0 {
+        let (files, size) = (removed.files, ByteSize(removed.bytes));
+        log::info!("Removed {size} that an earlier run left half-written ({files} files)");
+    }
     Ok((state, places))
 }
 

@@ -1,10 +1,12 @@
 //! The state directory: private, one run at a time, and the secret behind the tokens.
 
-use crate::limits::STATE_SECRET_BYTES;
+use crate::limits::{STATE_LOCK_PATIENCE, STATE_SECRET_BYTES};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Why a state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +77,7 @@ impl StateDir {
             .mode(0o600)
             .open(path.join(LOCK))
             .map_err(file)?;
-        match lock.try_lock() {
+        match take(&lock) {
             Ok(()) => Ok(Self { path: owned(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(StateError::InUse { path: owned() }),
             Err(TryLockError::Error(error)) => Err(file(error)),
@@ -123,10 +125,29 @@ impl StateDir {
 }
 
 /// Whether a directory has been a state directory.
-#[must_use]
-pub fn is_one(path: &Path) -> bool {
-    path.join(LOCK).is_file()
+///
+/// # Errors
+/// It cannot be told: the directory is closed to this user.
+pub fn is_one(path: &Path) -> io::Result<bool> {
+    match fs::metadata(path.join(LOCK)) {
+        Ok(found) => Ok(found.is_file()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
+
+/// Takes the lock. Whoever lists the cache has it for a moment, to see whether it is free.
+fn take(lock: &File) -> Result<(), TryLockError> {
+    let begun = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) if begun.elapsed() < STATE_LOCK_PATIENCE => thread::sleep(LOCK_POLL),
+            taken => return taken,
+        }
+    }
+}
+
+const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// Whoever owns a directory, or a link on the way to it, decides what is in it: /tmp/auroraboot may be a trap laid by another user.
 fn check(path: &Path, metadata: &fs::Metadata, user: u32) -> Result<(), StateError> {
@@ -168,6 +189,22 @@ mod tests {
             secret,
             "the next start knows the old tokens"
         );
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn a_glance_at_the_lock_keeps_nobody_out() {
+        let path = scratch("glance");
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        drop(StateDir::open(&path, owner_of(&path)).unwrap());
+        let lock = File::open(path.join(LOCK)).unwrap();
+        lock.lock_shared().unwrap();
+        thread::scope(|scope| {
+            let open = scope.spawn(|| StateDir::open(&path, owner_of(&path)).map(drop));
+            drop(lock);
+            open.join().unwrap().unwrap();
+        });
         fs::remove_dir_all(&path).unwrap();
     }
 

@@ -13,7 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::manifest::ImageManifest;
+use crate::fingerprint;
 use crate::limits;
 use crate::units::Digest;
 
@@ -54,10 +54,16 @@ impl BlobCache {
     }
 
     /// The cache of a state directory that is not to be touched; `None` where there is none.
-    #[must_use]
-    pub fn existing(state_dir: &Path) -> Option<Self> {
+    ///
+    /// # Errors
+    /// It is closed to this user.
+    pub fn existing(state_dir: &Path) -> io::Result<Option<Self>> {
         let (dir, tags) = (state_dir.join("blobs/sha256"), state_dir.join("blobs/tags"));
-        (dir.is_dir() && tags.is_dir()).then_some(Self { dir, tags })
+        match std::fs::metadata(&dir).and_then(|_| std::fs::metadata(&tags)) {
+            Ok(_) => Ok(Some(Self { dir, tags })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Where a blob is, once it is whole.
@@ -72,18 +78,43 @@ impl BlobCache {
         self.path(digest).with_extension(PART)
     }
 
-    /// Opens a whole blob if it is there with the right size; of another size it is removed. The digest is still to be
-    /// verified.
+    /// Opens a whole blob if it is there with the right size. The digest is still to be verified. One of another size stays until a
+    /// verified one takes its place: whoever gave the size may be wrong about it, and other images may need the blob.
     #[must_use]
     pub fn open_blob(&self, digest: &Digest, size: u64) -> Option<File> {
         let path = self.path(digest);
         let file = File::open(&path).ok()?;
-        if file.metadata().is_ok_and(|metadata| metadata.len() == size) {
+        let length = file.metadata().ok()?.len();
+        if length == size {
             return Some(file);
         }
-        log::warn!("{} is damaged and is fetched again", path.display());
-        let _ = std::fs::remove_file(&path);
+        log::warn!("{} has {length} bytes instead of {size}: it is not used", path.display());
         None
+    }
+
+    /// Reads blobs, and removes those that are not what their names say or cannot be read; returns how many that were.
+    pub fn remove_damaged(&self, blobs: &[Digest], is_stopped: &dyn Fn() -> bool) -> usize {
+        let is_damaged = |blob: &Digest| {
+            let Ok(file) = File::open(self.path(blob)) else { return false };
+            let length = file.metadata().map_or(0, |metadata| metadata.len());
+            match fingerprint::digest(&file, length, is_stopped) {
+                Ok(Some(actual)) => actual != *blob,
+                Ok(None) => false,
+                Err(_) => true,
+            }
+        };
+        let mut removed = 0;
+        for blob in blobs.iter().filter(|blob| is_damaged(blob)) {
+            let path = self.path(blob);
+            match std::fs::remove_file(&path) {
+                Ok(()) => {
+                    log::warn!("{} was damaged, and is removed", path.display());
+                    removed += 1;
+                }
+                Err(error) => log::warn!("{} is damaged, and cannot be removed: {error}", path.display()),
+            }
+        }
+        removed
     }
 
     /// Opens the part file of a blob, new or as an earlier run left it.
@@ -159,11 +190,13 @@ impl BlobCache {
         self.tags.join(super::manifest::digest_of(name.as_bytes()).hex())
     }
 
-    /// Notes that an image was used just now: the least recently used go first. Best effort: a disk that is read only still serves.
-    pub fn used(&self, image: &ImageManifest) {
-        let document = OpenOptions::new().append(true).open(self.path(&image.digest));
-        let touched = document.and_then(|document| document.set_modified(SystemTime::now()));
-        touched.unwrap_or_else(|error| log::debug!("{}: {error}", self.path(&image.digest).display()));
+    /// Notes that blobs were used just now: what was used longest ago goes first. A disk that is read only still serves.
+    pub fn touch(&self, blobs: &[Digest]) {
+        for path in blobs.iter().map(|digest| self.path(digest)) {
+            let opened = OpenOptions::new().append(true).open(&path);
+            let touched = opened.and_then(|blob| blob.set_modified(SystemTime::now()));
+            touched.unwrap_or_else(|error| log::debug!("{}: {error}", path.display()));
+        }
     }
 }
 
@@ -250,13 +283,30 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_of_the_wrong_size_is_dropped() {
+    fn a_blob_of_another_size_is_not_used_and_a_manifest_that_lies_costs_nobody_a_blob() {
         let state = StateDir::new("size");
         let cache = state.cache();
         let digest = digest_of(b"hello");
         cache.write_document(&digest, b"hello").unwrap();
-        assert!(cache.open_blob(&digest, 5).is_some());
         assert!(cache.open_blob(&digest, 6).is_none());
-        assert!(!cache.path(&digest).exists());
+        assert!(cache.open_blob(&digest, 5).is_some());
+        std::fs::write(cache.path(&digest), b"hell").unwrap();
+        assert!(cache.open_blob(&digest, 5).is_none());
+        cache.write_document(&digest, b"hello").unwrap();
+        assert!(cache.open_blob(&digest, 5).is_some(), "what is verified takes its place");
+    }
+
+    #[test]
+    fn damaged_blobs_are_removed_and_no_others() {
+        let state = StateDir::new("damaged");
+        let cache = state.cache();
+        let blobs = [&b"good"[..], b"altered", b"cut", b"none"].map(digest_of);
+        for (digest, bytes) in blobs.iter().zip([&b"good"[..], b"Altered", b"cu"]) {
+            std::fs::write(cache.path(digest), bytes).unwrap();
+        }
+        assert_eq!(cache.remove_damaged(&blobs, &|| true), 0, "stopped before it could tell");
+        assert_eq!(cache.remove_damaged(&blobs, &|| false), 2);
+        assert_eq!(blobs.map(|blob| cache.path(&blob).exists()), [true, false, false, false]);
+        assert_eq!(cache.remove_damaged(&blobs, &|| false), 0);
     }
 }

@@ -42,6 +42,18 @@ pub enum BadLocation {
     Prefix(String),
 }
 
+impl Location {
+    /// What has to be on this host.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Archive(archive) => Some(&archive.path),
+            Self::Directory(path) => Some(path),
+            Self::Named { .. } | Self::Daemon(_) | Self::Registry(_) => None,
+        }
+    }
+}
+
 impl FromStr for Location {
     type Err = BadLocation;
 

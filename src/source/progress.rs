@@ -59,6 +59,8 @@ pub struct Words {
 pub const DOWNLOAD: Words = Words { doing: "Downloading", done: "Downloaded", thing: "Download" };
 /// Out of a file, or another program.
 pub const READ: Words = Words { doing: "Reading", done: "Read", thing: "Reading" };
+/// Of what is here.
+pub const CHECK: Words = Words { doing: "Checking", done: "Checked", thing: "Checking" };
 
 /// Turns [`Transferred`] into text.
 #[derive(Debug)]

@@ -90,7 +90,6 @@ pub fn resolve(registry: &Registry, arch: Arch, cache: &BlobCache) -> Result<Ima
     let remembered = cache.remember(&tag_name(&registry.reference, arch), &image.digest);
     // It is for a later start only, so that it cannot be written must not stop this one.
     remembered.unwrap_or_else(|error| log::warn!("{}", chain(&error)));
-    cache.used(&image);
     Ok(image)
 }
 

@@ -94,8 +94,8 @@ fn the_list_says_what_is_there_why_and_how_big() {
     let list = desk.print(&["cache"]);
     let wanted = format!(
         "Images in {}: # kB of # GB (cache_limit)\n  127.0.0.1:#/it/img:it ({})\n      #, # kB in # layers, used # #\n  \
-         # blobs that no image needs: # B; `auroraboot cache prune` removes them\n  \
-         # half downloads: # B; `auroraboot cache prune` removes them\n\
+         # blob that no image needs: # B; `auroraboot cache prune` removes it\n  \
+         # half download: # B; `auroraboot cache prune` removes it\n\
          ISOs: # MB\n  iso/kairos.iso\n      # MB, # #, built of 127.0.0.1:#/it/img:it\nFree on that disk: # GB\n",
         desk.state().display(),
         Arch::host()
@@ -107,8 +107,38 @@ fn the_list_says_what_is_there_why_and_how_big() {
     );
     assert!(list.lines().filter(|line| !line.contains('/')).all(|line| line.len() <= 80), "{list}");
     let pruned = desk.print(&["cache", "prune"]);
-    assert!(pruned.starts_with("removed 2 files, 9 B\n") && pruned.ends_with("left, in 1 images\n"), "{pruned}");
+    assert!(pruned.starts_with("removed 2 files, 9 B\n") && pruned.ends_with("left, in 1 image\n"), "{pruned}");
     assert!(!desk.print(&["cache", "list"]).contains("prune"));
+}
+
+/// Who boots from ISOs of others has no images.
+#[test]
+fn a_state_directory_of_isos_is_listed_verified_and_pruned_too() {
+    let desk = Desk::new("isos");
+    let registry = FakeRegistry::start(&image("one"), |_, _| None);
+    desk.build(&registry, &[]);
+    let given = desk.dir.path().join("given.iso");
+    std::fs::rename(desk.state().join("iso/kairos.iso"), &given).unwrap();
+    std::fs::remove_dir_all(desk.state()).unwrap();
+    let url = format!("iso_url={}", given.display());
+    let base = ["--set", &url, "--set", "disable_netboot=true", "--set", "disable_http_server=true"];
+    assert!(desk.run(&base).status.success());
+    assert!(!desk.state().join("blobs").exists());
+    std::fs::write(desk.state().join("iso/other.iso"), "nobody knows").unwrap();
+    std::fs::write(desk.state().join("iso/other.iso.part"), "half").unwrap();
+    let list = desk.print(&["cache"]);
+    assert!(list.contains(": 0 B of ") && list.contains(&format!("fetched from {}", given.display())), "{list}");
+    assert!(list.contains("  1 half-written: 4 B; `auroraboot cache prune` removes it\n"), "{list}");
+    let said = desk.print(&["cache", "verify"]);
+    assert!(said.contains("other.iso: nothing is noted about it") && said.contains("\n1 file, 7"), "{said}");
+    assert_eq!(desk.print(&["cache", "prune"]), "removed 1 file, 4 B\n0 B left, in 0 images\n");
+    assert!(!desk.state().join("blobs").exists(), "none was made");
+    flip(&desk.state().join("iso/kairos.iso"), 2_000_000);
+    let verdict = desk.run(&["cache", "verify"]);
+    assert!(text(&verdict.stdout).contains("damaged: "), "{verdict:?}");
+    assert!(!desk.state().join("stamps/iso.json").exists(), "so that the next run does not believe it");
+    assert!(desk.run(&base).status.success());
+    assert!(desk.print(&["cache", "verify"]).ends_with("all as it should be\n"));
 }
 
 #[test]
@@ -117,15 +147,16 @@ fn damage_is_found_told_and_repaired_by_the_next_run() {
     let registry = FakeRegistry::start(&image("one"), |_, _| None);
     desk.build(&registry, &[]);
     assert!(desk.print(&["cache", "verify"]).ends_with("read: all as it should be\n"));
-    let largest = std::fs::read_dir(desk.blobs()).unwrap().map(|entry| entry.unwrap().path());
-    let largest = largest.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
-    flip(&largest, 100);
+    let mut blobs = std::fs::read_dir(desk.blobs()).unwrap().map(|entry| entry.unwrap().path());
+    let layer = blobs.find(|path| std::fs::read(path).unwrap().starts_with(&[0x1f, 0x8b])).unwrap();
+    flip(&layer, 50);
     flip(&desk.state().join("iso/kairos.iso"), 2_000_000);
     let verdict = desk.run(&["cache", "verify"]);
     let said = text(&verdict.stdout);
     assert_eq!(verdict.status.code(), Some(1), "{said}");
-    assert!(said.contains(&format!("damaged and removed: {}", largest.display())), "{said}");
-    assert!(said.contains("not as it was made: ") && said.ends_with("2 were damaged\n"), "{said}");
+    assert!(said.contains(&format!("damaged, and removed: {}", layer.display())), "{said}");
+    assert!(said.contains("iso/kairos.iso (7") && said.ends_with("2 were damaged\n"), "{said}");
+    assert!(said.contains("not all here: 127.0.0.1"), "and whose it was: {said}");
     desk.build(&registry, &[]);
     assert!(desk.print(&["cache", "verify"]).ends_with("all as it should be\n"));
 }
@@ -208,4 +239,60 @@ fn a_pull_fetches_all_that_a_run_without_a_network_needs() {
     let refused = desk.run(&[&["pull"][..], &arguments, &["--set", "offline=true"]].concat());
     assert_eq!(refused.status.code(), Some(2));
     assert!(text(&refused.stderr).contains("a pull is there to ask servers"), "{refused:?}");
+}
+
+#[test]
+fn a_state_directory_that_was_copied_needs_no_second_build() {
+    let desk = Desk::new("copied");
+    let registry = FakeRegistry::start(&image("one"), |_, _| None);
+    let cloud = desk.dir.write("cloud.yaml", "#cloud-config\nusers: []\n");
+    let settings = ["--cloud-config", cloud.to_str().unwrap()];
+    desk.build(&registry, &settings);
+    let isos = ["kairos.iso", "kairos.iso.custom.iso"].map(|name| desk.state().join("iso").join(name));
+    let before = isos.each_ref().map(|iso| std::fs::read(iso).unwrap());
+
+    let carried = desk.dir.path().join("carried");
+    let copied = Command::new("cp").arg("-r").arg(desk.state()).arg(&carried).status().unwrap();
+    assert!(copied.success());
+    std::fs::remove_dir_all(desk.state()).unwrap();
+    std::fs::rename(&carried, desk.state()).unwrap();
+    let offline = [&settings[..], &["--set", "offline=true"]].concat();
+    let said = text(&desk.build(&registry, &offline).stderr);
+    for iso in &isos {
+        assert!(said.contains(&format!("ISO: Checking {} (", iso.display())), "{said}");
+    }
+    let is_used = |said: &str| {
+        said.contains("Build: Using what an earlier run made")
+            && said.contains("of an earlier run, with the cloud config")
+    };
+    assert!(is_used(&said), "{said}");
+    let again = text(&desk.build(&registry, &offline).stderr);
+    assert!(is_used(&again) && !again.contains("Checking"), "what was found out is noted: {again}");
+    assert!(isos.each_ref().map(|iso| std::fs::read(iso).unwrap()) == before);
+
+    // Of the same size, and not the same.
+    flip(&isos[0], 2_000_000);
+    std::fs::File::options().append(true).open(&isos[0]).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
+    let said = text(&desk.build(&registry, &offline).stderr);
+    assert!(said.contains("kairos.iso is not what it was") && said.contains("of layers became"), "{said}");
+    assert!(isos.each_ref().map(|iso| std::fs::read(iso).unwrap()) == before);
+}
+
+#[test]
+fn what_a_killed_run_left_half_written_goes_when_the_next_one_begins() {
+    let desk = Desk::new("leftovers");
+    let registry = FakeRegistry::start(&image("one"), |_, _| None);
+    desk.build(&registry, &[]);
+    std::fs::create_dir(desk.state().join("netboot")).unwrap();
+    let half = ["iso/kairos.iso.part", "netboot/boot.iso.part", "blobs/sha256/spool-0.part", "stamps/iso.json.new"];
+    let half = half.map(|name| desk.state().join(name));
+    for path in &half {
+        std::fs::write(path, "half").unwrap();
+    }
+    let layer = desk.blobs().join("0".repeat(64) + ".part");
+    std::fs::write(&layer, "half").unwrap();
+    let output = desk.build(&registry, &[]);
+    let said = text(&output.stderr);
+    assert!(said.contains("Removed 16 B that an earlier run left half-written (4 files)"), "{said}");
+    assert!(half.iter().all(|path| !path.exists()) && layer.exists());
 }

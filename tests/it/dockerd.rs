@@ -4,7 +4,7 @@ mod exports;
 mod fake;
 mod faults;
 mod finds;
-mod real;
+pub mod real;
 
 use std::path::Path;
 use std::time::Duration;

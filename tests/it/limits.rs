@@ -59,6 +59,15 @@ const REACHED: &[(&str, &str)] = &[
     ("DAEMON_ANSWER_BYTES_MAX", "an_answer_without_end_is_not_read_to_its_end"),
     ("DAEMON_NAME_BYTES_MAX", "a_name_cannot_steer_the_request"),
     ("DAEMON_LAST_WORDS_BYTES_MAX", "the_last_words_are_found_behind_whatever_came_before"),
+    ("ARCHIVE_MEMBERS_MAX", "counts_and_sizes_are_bounded"),
+    ("ARCHIVE_LINKS_FOLLOWED_MAX", "names_and_links_stay_inside"),
+    ("ARCHIVE_INDEXES_NESTED_MAX", "indexes_are_followed_so_far_and_no_further"),
+    ("ARCHIVE_DOCUMENTS_MAX", "indexes_are_followed_so_far_and_no_further"),
+    ("ARCHIVE_PADDING_BYTES_MAX", "what_follows_the_end_is_bounded"),
+    ("SPOOL_SMALL_BYTES_MAX", "many_small_members_do_not_fill_the_memory"),
+    ("SPOOL_MEMORY_BYTES_MAX", "many_small_members_do_not_fill_the_memory"),
+    ("SPOOL_PARTS_MAX", "the_number_of_parts_is_bounded"),
+    ("SPOOL_BYTES_MAX", "the_bytes_of_all_parts_are_bounded_before_they_come"),
     ("TAR_EXTENSION_BYTES_MAX", "extension_headers_are_bounded_each_and_together"),
     ("TAR_SPARSE_PIECES_MAX", "too_many_sparse_pieces_are_refused"),
     ("PATH_BYTES_MAX", "what_leaves_the_root_or_is_too_long_is_refused"),
@@ -156,6 +165,7 @@ const REACHED: &[(&str, &str)] = &[
     ("ISO_PATH_TABLE_BYTES_MAX", "an_oversized_path_table_is_refused"),
     ("ISO_TAIL_PARTITIONS_MAX", "too_many_partitions_behind_the_volume_are_refused"),
     ("ISO_CHECKSUM_LIST_BYTES_MAX", "a_list_of_checksums_that_is_too_long_is_left_alone"),
+    ("STATE_LOCK_PATIENCE", "is_private_locked_and_keeps_its_secret"),
     ("STATE_SECRET_BYTES", "a_cut_secret_is_made_anew"),
 ];
 

@@ -73,6 +73,6 @@ fn a_uefi_machine_finds_its_script_at_the_root_after_its_loader() {
     assert!(text("by-mac/52-54-00-12-34-56/autoexec.ipxe").is_some());
     assert_eq!(text(&names.tftp_name(MAC, Loader::SnponlyX64)).unwrap(), "MZ not really");
     let script = text("autoexec.ipxe").unwrap();
-    assert!(script.contains(&names.url(server, MAC, file::KERNEL)), "{script}");
+    assert!(script.contains(&names.url(server, MAC, &format!("v1/{}", file::KERNEL))), "{script}");
     assert!(text(&names.path(MAC, file::KERNEL)).is_none(), "big files go by HTTP");
 }

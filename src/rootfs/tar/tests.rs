@@ -183,6 +183,30 @@ fn sparse_files_in_all_four_formats() {
 }
 
 #[test]
+fn data_can_be_passed_over_without_reading_it() {
+    let large = vec![7; 3 * BUFFER_BYTES + 1];
+    let sparse = [pax(&[("GNU.sparse.size", "9"), ("GNU.sparse.map", "4,5")]), raw(b"sparse", b'0', b"abcde")].concat();
+    let archive =
+        [raw(b"large", b'0', &large), raw(b"d/", b'5', b""), sparse, raw(b"small", b'0', b"x"), end()].concat();
+    let mut reader = Archive::new(Cursor::new(&archive));
+    let mut seen = Vec::new();
+    while let Some(member) = reader.next_member().unwrap() {
+        let at = usize::try_from(reader.position()).unwrap();
+        seen.push((String::from_utf8(member.path).unwrap(), archive[at], reader.is_sparse()));
+        reader.seek_past_data().unwrap();
+    }
+    let expected = [("large", 7, false), ("d/", b'p', false), ("sparse", b'a', true), ("small", b'x', false)];
+    assert_eq!(seen, expected.map(|(name, first, sparse)| (name.to_owned(), first, sparse)));
+
+    let huge = with_header(b"huge", b'0', 0, b"", |header| {
+        header[124..136].copy_from_slice(b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff");
+    });
+    let mut reader = Archive::new(Cursor::new(huge));
+    reader.next_member().unwrap();
+    assert!(reader.seek_past_data().is_err(), "an offset that cannot be");
+}
+
+#[test]
 fn an_old_sparse_map_may_go_on_in_further_blocks() {
     let mut archive = with_header(b"s", b'S', 6, b"", |header| {
         gnu(header);

@@ -30,7 +30,7 @@ pub(super) fn find(documents: &dyn Documents, list: &[u8], name: Option<&str>, a
     let read = |entry: &Entry| documents.read(&entry.config)?.ok_or_else(|| Error::Missing(shown(&entry.config)));
     let entry = match name {
         Some(id) if id.starts_with('@') => by_id(&entries, id, read)?,
-        name => choose(&entries, name)?,
+        name => choose(&entries, name, |entry| Ok(manifest::check_config(&read(entry)?, arch)?))?,
     };
     let config = read(entry)?;
     manifest::check_config(&config, arch)?;
@@ -44,7 +44,12 @@ pub(super) fn find(documents: &dyn Documents, list: &[u8], name: Option<&str>, a
     Ok(Plan { layers: planned.collect(), diff_ids, arch, config: (digest_of(&config), config), manifest: None })
 }
 
-fn choose<'a>(entries: &'a [Entry], name: Option<&str>) -> Result<&'a Entry, Error> {
+/// The image of that name, or the only one. Where one name stands for several, `fits` tells which are for the architecture.
+fn choose<'a>(
+    entries: &'a [Entry],
+    name: Option<&str>,
+    fits: impl Fn(&Entry) -> Result<(), Error>,
+) -> Result<&'a Entry, Error> {
     let is_meant = |entry: &&Entry| {
         let names = entry.names.as_deref().unwrap_or_default();
         name.is_none_or(|wanted| names.iter().any(|name| same_name(name, wanted)))
@@ -52,12 +57,18 @@ fn choose<'a>(entries: &'a [Entry], name: Option<&str>) -> Result<&'a Entry, Err
     let meant: Vec<&Entry> = entries.iter().filter(is_meant).collect();
     match meant[..] {
         [entry] => Ok(entry),
-        [] => Err(no_such_image(name.unwrap_or_default(), entries)),
+        [] => Err(name.map_or(Error::NoImages, |name| no_such_image(name, entries))),
         // One image that is listed once for each of its names.
         [first, ..] if meant.iter().all(|entry| entry.config == first.config && entry.layers == first.layers) => {
             Ok(first)
         }
-        _ => Err(Error::Several(names_of(entries))),
+        _ => {
+            let mut fitting = meant.into_iter().filter(|entry| name.is_some() && fits(entry).is_ok());
+            match (fitting.next(), fitting.next()) {
+                (Some(entry), None) => Ok(entry),
+                _ => Err(Error::Several(names_of(entries))),
+            }
+        }
     }
 }
 
@@ -84,10 +95,13 @@ fn no_such_image(wanted: &str, entries: &[Entry]) -> Error {
     Error::NoSuchImage { wanted: wanted.to_owned(), there: names_of(entries) }
 }
 
+/// How the operator can name each: a name that several have is of no use.
 fn names_of(entries: &[Entry]) -> Vec<String> {
-    let shown_name = |(number, entry): (usize, &Entry)| {
-        let name = entry.names.as_ref().and_then(|names| names.first());
-        name.map_or_else(|| format!("@{number}"), |name| shown(name))
+    let first_name = |entry: &Entry| entry.names.as_ref().and_then(|names| names.first()).cloned();
+    let names: Vec<Option<String>> = entries.iter().map(first_name).collect();
+    let shown_name = |(number, name): (usize, &Option<String>)| match name {
+        Some(text) if names.iter().filter(|other| *other == name).count() == 1 => shown(text),
+        _ => format!("@{number}"),
     };
-    listed(entries.iter().enumerate().map(shown_name))
+    listed(names.iter().enumerate().map(shown_name))
 }

@@ -14,7 +14,6 @@ use crate::rootfs::{LayerSource, decompress};
 use crate::source::cache::BlobCache;
 use crate::source::manifest::{self, Compression, Document, ImageManifest, Layer, digest_of};
 use crate::source::{Reference, verified};
-use crate::storage::Extent;
 use crate::units::{Arch, Digest};
 
 /// What an image can be found by.
@@ -54,7 +53,8 @@ pub(super) struct Plan {
 /// Where the stored bytes of a layer are.
 #[derive(Debug, Clone)]
 pub(super) enum Place {
-    Range(Arc<File>, Extent),
+    /// A stretch of a file that goes by this path.
+    Range(Arc<File>, PathBuf, u64),
     Whole(PathBuf),
 }
 
@@ -138,7 +138,7 @@ impl LayerSource for ArchiveImage {
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Range(_, extent) => write!(f, "the archive at byte {}", extent.offset),
+            Self::Range(_, path, offset) => write!(f, "{} at byte {offset}", path.display()),
             Self::Whole(path) => path.display().fmt(f),
         }
     }
@@ -147,32 +147,46 @@ impl std::fmt::Display for Place {
 impl Place {
     fn open(&self, size: u64) -> io::Result<RangeReader> {
         match self {
-            Self::Range(file, extent) => Ok(RangeReader { file: Arc::clone(file), at: extent.offset, left: size }),
-            Self::Whole(path) => Ok(RangeReader { file: Arc::new(open_regular(path)?), at: 0, left: size }),
+            Self::Range(file, path, offset) => {
+                Ok(RangeReader { file: Arc::clone(file), path: path.clone(), at: *offset, left: size })
+            }
+            Self::Whole(path) => {
+                Ok(RangeReader { file: Arc::new(open_regular(path)?), path: path.clone(), at: 0, left: size })
+            }
         }
     }
 }
 
 /// Opens a file and nothing else: a pipe would wait for a writer for ever.
-pub(super) fn open_regular(path: &Path) -> io::Result<File> {
-    let named = |source: io::Error| io::Error::new(source.kind(), format!("{}: {source}", path.display()));
-    if !std::fs::metadata(path).map_err(named)?.is_file() {
+fn open_regular(path: &Path) -> io::Result<File> {
+    if !std::fs::metadata(path).map_err(|error| named(path, error))?.is_file() {
         return Err(io::Error::other(format!("{} is no regular file", path.display())));
     }
-    File::open(path).map_err(named)
+    File::open(path).map_err(|error| named(path, error))
+}
+
+/// The same error, with the file that it is about; to be tried again it stays as it is.
+fn named(path: &Path, error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::Interrupted => error,
+        kind => io::Error::new(kind, format!("{}: {error}", path.display())),
+    }
 }
 
 /// Reads a stretch of a file that others may read at the same time.
 #[derive(Debug)]
 pub(super) struct RangeReader {
     file: Arc<File>,
+    /// For messages.
+    path: PathBuf,
     at: u64,
     left: u64,
 }
 
 impl RangeReader {
-    pub fn new(file: Arc<File>, extent: Extent) -> Self {
-        Self { file, at: extent.offset, left: extent.length }
+    /// The first `length` bytes of a file.
+    pub fn new(file: Arc<File>, path: &Path, length: u64) -> Self {
+        Self { file, path: path.to_owned(), at: 0, left: length }
     }
 }
 
@@ -182,9 +196,10 @@ impl Read for RangeReader {
         if room == 0 {
             return Ok(0);
         }
-        let count = self.file.read_at(&mut buffer[..room], self.at)?;
+        let count = self.file.read_at(&mut buffer[..room], self.at).map_err(|error| named(&self.path, error))?;
         if count == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file was cut while it was read"));
+            let cut = format!("{} was cut while it was read", self.path.display());
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, cut));
         }
         self.at += count as u64;
         self.left -= count as u64;

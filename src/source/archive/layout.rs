@@ -40,11 +40,6 @@ impl Entry {
         NAMES.iter().filter_map(|key| self.annotations.as_ref()?.get(*key)).map(String::as_str)
     }
 
-    /// How the operator can name it.
-    fn shown(&self) -> String {
-        self.names().next().map_or_else(|| format!("@{}", shown(&self.digest)), shown)
-    }
-
     fn architecture(&self) -> Option<&str> {
         self.platform.as_ref().map(|platform| platform.architecture.as_str()).filter(|name| !name.is_empty())
     }
@@ -59,10 +54,14 @@ pub(super) fn blob_path(digest: &Digest) -> String {
 pub(super) fn find(documents: &dyn Documents, index: &[u8], name: Option<&str>, arch: Arch) -> Result<Plan, Error> {
     let json = |source| Error::Json { path: "index.json".to_owned(), source };
     let index: IndexFile = serde_json::from_slice(index).map_err(json)?;
+    if index.manifests.len() > limits::ARCHIVE_DOCUMENTS_MAX {
+        return Err(Error::Limit { what: "images in the archive", limit: limits::ARCHIVE_DOCUMENTS_MAX as u64 });
+    }
     let lookup = Lookup { documents, arch, left: Cell::new(limits::ARCHIVE_DOCUMENTS_MAX) };
     let start = match name.and_then(|name| name.strip_prefix('@')) {
         Some(id) => match id.parse() {
-            Ok(digest) => digest,
+            Ok(digest) if documents.read(&blob_path(&digest))?.is_some() => digest,
+            Ok(_) => return Err(no_such_image(id, &index)),
             Err(_) => numbered(&index, id)?,
         },
         None => choose(&index, name, arch)?,
@@ -87,17 +86,27 @@ fn choose(index: &IndexFile, name: Option<&str>, arch: Arch) -> Result<Digest, E
         meant.retain(|entry| entry.architecture() == Some(arch.name()));
     }
     match meant[..] {
-        [entry] => {
-            entry.digest.parse().map_err(|_| Error::Missing(format!("an image with the digest {}", entry.shown())))
-        }
-        [] => Err(no_such_image(name.unwrap_or_default(), index)),
-        _ => Err(Error::Several(listed(index.manifests.iter().map(Entry::shown)))),
+        [entry] => entry
+            .digest
+            .parse()
+            .map_err(|_| Error::Missing(format!("an image with the digest {}", shown(&entry.digest)))),
+        [] => Err(name.map_or(Error::NoImages, |name| no_such_image(name, index))),
+        _ => Err(Error::Several(names_of(index))),
     }
 }
 
 fn no_such_image(wanted: &str, index: &IndexFile) -> Error {
-    let there = listed(index.manifests.iter().map(Entry::shown));
-    Error::NoSuchImage { wanted: wanted.to_owned(), there }
+    Error::NoSuchImage { wanted: wanted.to_owned(), there: names_of(index) }
+}
+
+/// How the operator can name each: a name that several have is of no use.
+fn names_of(index: &IndexFile) -> Vec<String> {
+    let names: Vec<Option<&str>> = index.manifests.iter().map(|entry| entry.names().next()).collect();
+    let shown_name = |(entry, name): (&Entry, &Option<&str>)| match name {
+        Some(text) if names.iter().filter(|other| *other == name).count() == 1 => shown(text),
+        _ => format!("@{}", shown(&entry.digest)),
+    };
+    listed(index.manifests.iter().zip(&names).map(shown_name))
 }
 
 struct Lookup<'a> {

@@ -72,7 +72,7 @@ impl<T> Members<T> {
         }
         let entry = match &member.kind {
             MemberKind::File { .. } if is_sparse => return Err(Error::Sparse(printable())),
-            MemberKind::File { size } => return Ok(Taken::File { name, size: *size }),
+            MemberKind::File { size } => return bounded(name, *size),
             MemberKind::Directory => return Ok(Taken::Done),
             MemberKind::HardLink(target) => {
                 Entry::Link(target_of("", target).ok_or_else(|| Error::Outside(printable()))?)
@@ -105,6 +105,17 @@ impl<T> Members<T> {
         }
         Err(Error::Limit { what: "links followed to one file", limit: limits::ARCHIVE_LINKS_FOLLOWED_MAX as u64 })
     }
+}
+
+/// A list is small, and a layer is bounded: what claims more is not even begun.
+fn bounded(name: String, size: u64) -> Result<Taken, Error> {
+    if LISTS.contains(&name.as_str()) && size > limits::MANIFEST_BYTES_MAX {
+        return Err(Error::TooLarge { path: name, size });
+    }
+    if size > limits::LAYER_BYTES_MAX {
+        return Err(Error::Limit { what: "bytes in one member", limit: limits::LAYER_BYTES_MAX });
+    }
+    Ok(Taken::File { name, size })
 }
 
 /// Reads the headers of a plain archive, and nothing else of it.
@@ -154,4 +165,83 @@ fn resolve(parent: &str, path: &str) -> Option<String> {
 
 fn is_root_directory(name: &str) -> bool {
     ROOT_DIRECTORIES.contains(&name.split('/').next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(path: &str, kind: MemberKind) -> Member {
+        let path = path.as_bytes().to_vec();
+        Member { path, kind, mode: 0o644, uid: 0, gid: 0, mtime: 0, xattrs: Vec::new() }
+    }
+
+    fn file(path: &str) -> Member {
+        member(path, MemberKind::File { size: 1 })
+    }
+
+    /// Members as an archive has them; each file is known by its number.
+    fn members(list: &[Member]) -> Result<Members<usize>, Error> {
+        let mut members = Members::default();
+        for (number, member) in list.iter().enumerate() {
+            if let Taken::File { name, .. } = members.take(member, false)? {
+                members.add(name, number);
+            }
+        }
+        Ok(members)
+    }
+
+    #[test]
+    fn names_are_what_they_mean() {
+        let list = [file("./a//b/./c"), file("x"), member("x/", MemberKind::Directory), file("x")];
+        let members = members(&list).unwrap();
+        assert_eq!(members.find("a/b/c").unwrap(), Some(&0));
+        assert_eq!(members.find("./a/z/../b/c").unwrap(), Some(&0));
+        assert_eq!(members.find("x").unwrap(), Some(&3), "the last one counts");
+        assert_eq!(members.find("a/b").unwrap(), None);
+        assert!(matches!(members.find("../x"), Err(Error::Outside(_))));
+        assert!(matches!(members.find("/x"), Err(Error::Outside(_))));
+    }
+
+    #[test]
+    fn links_are_followed_inside_only() {
+        let symlink = |path, target: &str| member(path, MemberKind::Symlink(target.as_bytes().to_vec()));
+        let hard_link = |path, target: &str| member(path, MemberKind::HardLink(target.as_bytes().to_vec()));
+        let list = [
+            symlink("a/layer.tar", "../b/layer.tar"),
+            file("b/layer.tar"),
+            hard_link("c/layer.tar", "a/layer.tar"),
+            symlink("d", "e"),
+            symlink("e", "d"),
+            symlink("f", "nowhere"),
+            member("g", MemberKind::Fifo),
+        ];
+        let found = members(&list).unwrap();
+        for name in ["a/layer.tar", "b/layer.tar", "c/layer.tar"] {
+            assert_eq!(found.find(name).unwrap(), Some(&1), "{name}");
+        }
+        assert!(matches!(found.find("d"), Err(Error::Limit { .. })));
+        assert_eq!(found.find("f").unwrap(), None);
+        assert!(matches!(found.find("g"), Err(Error::NotAFile(_))));
+        for target in ["/etc/passwd", "../../x", "b/../../../x"] {
+            assert!(matches!(members(&[symlink("a/b", target)]), Err(Error::Outside(_))), "{target}");
+        }
+        assert!(matches!(members(&[hard_link("a/b", "../b")]), Err(Error::Outside(_))));
+    }
+
+    #[test]
+    fn what_is_refused_at_once() {
+        assert!(matches!(members(&[file("/x")]), Err(Error::Outside(_))));
+        assert!(matches!(members(&[file("a/../../x")]), Err(Error::Outside(_))));
+        assert!(matches!(members(&[file("index.json"), file("./index.json")]), Err(Error::Twice(_))));
+        assert!(matches!(members(&[member("./etc/", MemberKind::Directory)]), Err(Error::NotAnImage(_))));
+        assert!(matches!(Members::<()>::default().take(&file("x"), true), Err(Error::Sparse(_))));
+        let size = limits::MANIFEST_BYTES_MAX + 1;
+        assert!(matches!(members(&[member("manifest.json", MemberKind::File { size })]), Err(Error::TooLarge { .. })));
+        let size = limits::LAYER_BYTES_MAX + 1;
+        assert!(matches!(members(&[member("x", MemberKind::File { size })]), Err(Error::Limit { .. })));
+        let many = vec![file("x"); limits::ARCHIVE_MEMBERS_MAX + 1];
+        assert!(members(&many[1..]).is_ok());
+        assert!(matches!(members(&many), Err(Error::Limit { what: "members in the archive", .. })));
+    }
 }

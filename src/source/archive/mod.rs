@@ -56,7 +56,7 @@ impl std::fmt::Debug for Watch<'_> {
 pub struct OpenError {
     /// As the operator wrote it.
     pub image: String,
-    pub source: Error,
+    pub source: Box<Error>,
 }
 
 /// Why an archive cannot be used. The messages do not name it: whoever opened it does.
@@ -98,6 +98,8 @@ pub enum Error {
     LayerCount { diff_ids: usize, layers: usize },
     #[error("it holds several images; put the name of one behind the path: {}", .0.join(", "))]
     Several(Vec<String>),
+    #[error("its list of images is empty")]
+    NoImages,
     #[error("it holds no image {wanted:?}; there is {}", .there.join(", "))]
     NoSuchImage { wanted: String, there: Vec<String> },
     #[error("{what}: more than the limit of {limit}")]

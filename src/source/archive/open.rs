@@ -35,7 +35,7 @@ pub fn open(
     let name = wanted.name.as_deref();
     let wanted_image = Wanted { kind: wanted.kind, name, arch };
     let found = open_path(&wanted.path, &wanted_image, cache, watch);
-    found.map_err(|source| OpenError { image: wanted.to_string(), source })
+    found.map_err(|source| OpenError { image: wanted.to_string(), source: Box::new(source) })
 }
 
 fn open_path(
@@ -55,8 +55,7 @@ fn open_path(
     let file = Arc::new(File::open(path).map_err(read)?);
     let length = metadata.len();
     let mut head = Vec::new();
-    let whole = Extent { offset: 0, length };
-    let beginning = RangeReader::new(Arc::clone(&file), whole).take(HEAD_BYTES as u64).read_to_end(&mut head);
+    let beginning = RangeReader::new(Arc::clone(&file), path, length).take(HEAD_BYTES as u64).read_to_end(&mut head);
     beginning.map_err(read)?;
     match sniff(&head) {
         Content::Tar => open_plain(path, &file, length, wanted),
@@ -129,7 +128,7 @@ fn open_plain(path: &Path, file: &Arc<File>, length: u64, wanted: &Wanted<'_>) -
     let plan = super::find(&plain, wanted.kind, wanted.name, wanted.arch)?;
     stored(plan, |name| {
         let extent = plain.members.find(name)?;
-        Ok(extent.map(|extent| (Place::Range(Arc::clone(file), *extent), extent.length)))
+        Ok(extent.map(|found| (Place::Range(Arc::clone(file), path.to_owned(), found.offset), found.length)))
     })
 }
 
@@ -172,7 +171,7 @@ fn open_compressed(
         return Ok(image);
     }
     let (read, length) = (Arc::new(AtomicU64::new(0)), id.size());
-    let range = RangeReader::new(file, Extent { offset: 0, length });
+    let range = RangeReader::new(file, path, length);
     let compressed = Counted { inner: range, read: Arc::clone(&read) };
     let unpacked = decompress(Box::new(compressed)).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     let mut unpacked = BufReader::with_capacity(HEAD_BYTES, unpacked);
@@ -209,7 +208,8 @@ fn remembered_name(path: &Path, id: &Fingerprint, wanted: &Wanted<'_>) -> String
     let file: String = path.display().to_string().chars().take(limits::SHOWN_CHARS_MAX).collect();
     let short: String = name.chars().take(limits::SHOWN_CHARS_MAX).collect();
     let (colon, state) = (if name.is_empty() { "" } else { ":" }, digest_of(everything.as_bytes()));
-    format!("{}{file}{colon}{short} {arch} {}", kind.prefix(), state.short())
+    // The architecture comes last, as in every name.
+    format!("{}{file}{colon}{short} as of {} {arch}", kind.prefix(), state.short())
 }
 
 /// Counts what was read.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub(super) struct Parts<'a> {
     cache: &'a BlobCache,
     directory: PathBuf,
     made: Vec<PathBuf>,
+    /// That were or will be written.
+    bytes: u64,
     flusher: Flusher,
     /// One stream at a time: until it is closed, no other one takes our parts for remains.
     _lock: File,
@@ -43,6 +45,9 @@ pub(super) struct Parts<'a> {
 
 const PREFIX: &str = "spool-";
 const SUFFIX: &str = ".part";
+const FLUSHED_BYTES_MIN: u64 = 1 << 20;
+/// Files that may wait to be brought to the disk: each is open until then.
+const FLUSHES_WAITING_MAX: usize = 16;
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
 impl<'a> Parts<'a> {
@@ -63,12 +68,12 @@ impl<'a> Parts<'a> {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
-        Ok(Self { cache, directory, made: Vec::new(), flusher: Flusher::new(), _lock: lock })
+        Ok(Self { cache, directory, made: Vec::new(), bytes: 0, flusher: Flusher::new(), _lock: lock })
     }
 
     /// Writes one member. One that the cache has under the digest that its name gives is only hashed: no byte is written twice.
     pub fn spool(&mut self, name: &str, size: u64, data: &mut dyn Read) -> Result<Spooled, Error> {
-        if let Some(digest) = digest_in(name).filter(|digest| self.cache.open_blob(digest, size).is_some()) {
+        if let Some(digest) = digest_in(name).filter(|digest| self.has(digest, size)) {
             let mut hash = Sha256::new();
             let compression = pour(data, size, |bytes| {
                 hash.update(bytes);
@@ -82,6 +87,10 @@ impl<'a> Parts<'a> {
         }
         if self.made.len() >= limits::SPOOL_PARTS_MAX {
             return Err(Error::Limit { what: "layers in the archive", limit: limits::SPOOL_PARTS_MAX as u64 });
+        }
+        self.bytes = self.bytes.saturating_add(size);
+        if self.bytes > limits::SPOOL_BYTES_MAX {
+            return Err(Error::Limit { what: "bytes of layers in the archive", limit: limits::SPOOL_BYTES_MAX });
         }
         let path = self.directory.join(format!("{PREFIX}{}{SUFFIX}", self.made.len()));
         let write = |source| Error::from(part::Error::of_write(&path, size, source));
@@ -98,8 +107,16 @@ impl<'a> Parts<'a> {
             }
             Ok(())
         })?;
-        self.flusher.flush(&file);
+        // Small ones are brought there in the end, and only those that are kept.
+        if size >= FLUSHED_BYTES_MIN {
+            self.flusher.flush(&file);
+        }
         Ok(Spooled { digest: Digest(hash.finalize().into()), size, compression, part: Some(path) })
+    }
+
+    /// Whether the cache has a blob of that digest and size. What a name says is no reason to remove one of another size.
+    fn has(&self, digest: &Digest, size: u64) -> bool {
+        std::fs::metadata(self.cache.path(digest)).is_ok_and(|blob| blob.len() == size)
     }
 
     /// Gives those that are to be kept their final names, durably; the others go.
@@ -173,19 +190,20 @@ pub(super) fn compression_of(head: &[u8]) -> Compression {
 /// Brings files to the disk while others still arrive, so that nobody waits long for that in the end.
 #[derive(Debug)]
 struct Flusher {
-    files: Option<Sender<Arc<File>>>,
+    files: Option<SyncSender<Arc<File>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Flusher {
     /// Without a thread, where none can be had, it does nothing: what is kept is brought to the disk in the end anyway.
     fn new() -> Self {
-        let (files, to_flush) = channel::<Arc<File>>();
+        let (files, to_flush) = sync_channel::<Arc<File>>(FLUSHES_WAITING_MAX);
         let flush = move || to_flush.into_iter().for_each(|file| drop(file.sync_data()));
         let thread = std::thread::Builder::new().name("flush".to_owned()).spawn(flush).ok();
         Self { files: Some(files), thread }
     }
 
+    /// Waits where the disk does not keep up.
     fn flush(&self, file: &Arc<File>) {
         let _ = self.files.as_ref().map(|files| files.send(Arc::clone(file)));
     }
@@ -199,5 +217,116 @@ impl Flusher {
 impl Drop for Flusher {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::manifest::digest_of;
+
+    /// A cache that goes when the test ends.
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> (Self, BlobCache) {
+            let path = std::env::temp_dir().join(format!("auroraboot-parts-{}-{name}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&path);
+            let cache = BlobCache::open(&path).unwrap();
+            (Self(path), cache)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = std::fs::read_dir(self.0.join("blobs/sha256")).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn spool(parts: &mut Parts<'_>, name: &str, data: &[u8]) -> Result<Spooled, Error> {
+        parts.spool(name, data.len() as u64, &mut &data[..])
+    }
+
+    #[test]
+    fn what_is_kept_gets_its_digest_as_name_and_the_rest_goes() {
+        let (place, cache) = Place::new("kept");
+        let mut parts = Parts::open(&cache, &Stop::default()).unwrap();
+        let one = spool(&mut parts, "a/layer.tar", b"one").unwrap();
+        let same = spool(&mut parts, "b/layer.tar", b"one").unwrap();
+        spool(&mut parts, "c/layer.tar", b"two").unwrap();
+        assert_eq!(place.names(), ["spool-0.part", "spool-1.part", "spool-2.part", "spool.part"]);
+        parts.commit(&[one.clone(), same]).unwrap();
+        assert_eq!(place.names(), [digest_of(b"one").hex().as_str(), "spool.part"]);
+        assert_eq!(std::fs::read(cache.path(&one.digest)).unwrap(), b"one");
+        drop(Parts::open(&cache, &Stop::default()).unwrap());
+        assert_eq!(place.names().len(), 2);
+    }
+
+    #[test]
+    fn what_is_there_under_the_digest_in_its_name_is_not_written() {
+        let (place, cache) = Place::new("there");
+        let digest = digest_of(b"one");
+        cache.write_document(&digest, b"one").unwrap();
+        for name in [format!("blobs/sha256/{}", digest.hex()), format!("{}.tar", digest.hex())] {
+            let mut parts = Parts::open(&cache, &Stop::default()).unwrap();
+            assert_eq!(spool(&mut parts, &name, b"one").unwrap().digest, digest);
+            assert_eq!(place.names().len(), 2, "no part");
+            assert!(matches!(spool(&mut parts, &name, b"two"), Err(Error::Corrupt { .. })));
+            // Of another size it is something else that has the same name, which harms nothing.
+            assert_eq!(spool(&mut parts, &name, b"three").unwrap().digest, digest_of(b"three"));
+            assert_eq!(cache.read_document(&digest, 10).as_deref(), Some(&b"one"[..]));
+        }
+    }
+
+    #[test]
+    fn streams_take_turns() {
+        let (_place, cache) = Place::new("turns");
+        let first = Parts::open(&cache, &Stop::default()).unwrap();
+        let stop = Stop::default();
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| Parts::open(&cache, &stop).err());
+            stop.stop();
+            assert!(matches!(waits.join().unwrap(), Some(Error::Stopped)));
+            let second = scope.spawn(|| Parts::open(&cache, &Stop::default()).is_ok());
+            drop(first);
+            assert!(second.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn the_number_of_parts_is_bounded() {
+        let (place, cache) = Place::new("bounded");
+        let mut parts = Parts::open(&cache, &Stop::default()).unwrap();
+        for _ in 0..limits::SPOOL_PARTS_MAX {
+            spool(&mut parts, "x", b"x").unwrap();
+        }
+        assert!(matches!(spool(&mut parts, "x", b"x"), Err(Error::Limit { what: "layers in the archive", .. })));
+        drop(parts);
+        assert_eq!(place.names(), ["spool.part"]);
+    }
+
+    #[test]
+    fn the_bytes_of_all_parts_are_bounded_before_they_come() {
+        let (place, cache) = Place::new("bytes");
+        let mut parts = Parts::open(&cache, &Stop::default()).unwrap();
+        spool(&mut parts, "x", b"x").unwrap();
+        let more = parts.spool("y", limits::SPOOL_BYTES_MAX, &mut io::repeat(0));
+        assert!(matches!(more, Err(Error::Limit { what: "bytes of layers in the archive", .. })));
+        assert_eq!(place.names(), ["spool-0.part", "spool.part"]);
+    }
+
+    #[test]
+    fn what_is_shorter_than_its_header_says_is_cut() {
+        let (_place, cache) = Place::new("short");
+        let mut parts = Parts::open(&cache, &Stop::default()).unwrap();
+        let cut = parts.spool("x", 4, &mut &b"abc"[..]);
+        assert!(matches!(cut, Err(Error::Tar(TarError::Truncated { at: 3 }))), "{cut:?}");
     }
 }

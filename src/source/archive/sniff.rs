@@ -5,6 +5,9 @@ use crate::rootfs::tar::{Archive, TarError};
 /// How much of a file's beginning tells what it is: an ISO's first descriptor is behind 32 KiB.
 pub(super) const HEAD_BYTES: usize = 64 << 10;
 
+/// A tar header.
+const BLOCK_BYTES: usize = 512;
+
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Content {
     Tar,
@@ -47,13 +50,50 @@ pub(super) fn sniff(head: &[u8]) -> Content {
     if let Some((_, _, what, remedy)) = KNOWN.iter().find(|(signature, at, _, _)| has(signature, *at)) {
         return Content::Other(format!("it is {what}; {remedy}"));
     }
-    match Archive::new(head).next_member() {
-        Err(TarError::Truncated { .. }) if head.len() < 512 => {}
-        Err(TarError::Checksum { .. }) => {}
-        _ => return Content::Tar,
+    let is_tar = match Archive::new(head).next_member() {
+        Err(TarError::Checksum { .. } | TarError::Number { field: "checksum", .. }) => false,
+        Err(TarError::Truncated { .. }) => head.len() >= BLOCK_BYTES,
+        _ => true,
+    };
+    if is_tar {
+        return Content::Tar;
     }
     if has(&[0x55, 0xaa], 510) {
         return Content::Other("it is a disk image; name the container image or ISO that it was made from".to_owned());
     }
     Content::Other("it is neither a tar file, nor one compressed with gzip or zstd".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(signature: &[u8], at: usize) -> Vec<u8> {
+        let mut head = vec![0; HEAD_BYTES];
+        head[at..at + signature.len()].copy_from_slice(signature);
+        head
+    }
+
+    #[test]
+    fn what_is_told_by_its_first_bytes() {
+        assert_eq!(sniff(&with(b"\x1f\x8b\x08", 0)), Content::Gzip);
+        assert_eq!(sniff(&with(b"\x28\xb5\x2f\xfd", 0)), Content::Zstd);
+        assert_eq!(sniff(&with(b"\x5a\x2a\x4d\x18", 0)), Content::Zstd);
+        assert_eq!(sniff(&[0; 1024]), Content::Tar, "one without members");
+        for (signature, at, what, _) in KNOWN {
+            let Content::Other(text) = sniff(&with(signature, at)) else { panic!("{what}") };
+            assert!(text.contains(what), "{text}");
+        }
+        for (head, what) in [
+            (&b""[..], "it is empty"),
+            (b"hello", "it is neither"),
+            (&[b'x'; 600], "it is neither"),
+            (&with(b"\xeb\x63", 0)[..], "it is neither"),
+        ] {
+            assert!(matches!(sniff(head), Content::Other(text) if text.starts_with(what)), "{what}");
+        }
+        let mut disk = with(&[0x55, 0xaa], 510);
+        disk[0] = 0xeb;
+        assert!(matches!(sniff(&disk), Content::Other(text) if text.contains("disk image")));
+    }
 }

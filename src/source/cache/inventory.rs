@@ -6,13 +6,15 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
+use serde::Deserialize;
+
 use super::{BlobCache, read_tag};
 use crate::limits;
 use crate::source::manifest::{self, Document};
 use crate::units::Digest;
 
 /// Everything in the cache.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inventory {
     /// The most recently used first.
     pub images: Vec<CachedImage>,
@@ -31,8 +33,10 @@ pub struct CachedImage {
     pub names: Vec<String>,
     /// Of the manifest.
     pub digest: Digest,
-    /// Of the layers, lowest first.
+    /// Of the layers as they are stored, lowest first.
     pub layers: Vec<Digest>,
+    /// Of the layers' tars, as far as the configuration is here: an image of a container daemon goes by them.
+    pub diff_ids: Vec<Digest>,
     /// All that it consists of.
     pub blobs: BTreeSet<Digest>,
     /// Bytes that are here.
@@ -190,8 +194,16 @@ impl BlobCache {
         let Ok(Document::Manifest(found)) = manifest::parse(&document) else { return None };
         let layers: Vec<Digest> = found.layers().ok()?.iter().map(|layer| layer.digest).collect();
         let used = fs::metadata(self.path(&digest)).and_then(|metadata| metadata.modified()).ok()?;
-        let blobs = [digest, found.config().ok()?].into_iter().chain(layers.iter().copied()).collect();
-        Some(CachedImage { names: vec![name], digest, layers, blobs, size: 0, shared: 0, missing: 0, used })
+        let config = found.config().ok()?;
+        let diff_ids = self.diff_ids(&config).unwrap_or_default();
+        let blobs = [digest, config].into_iter().chain(layers.iter().copied()).collect();
+        Some(CachedImage { names: vec![name], digest, layers, diff_ids, blobs, size: 0, shared: 0, missing: 0, used })
+    }
+
+    fn diff_ids(&self, config: &Digest) -> Option<Vec<Digest>> {
+        let document = self.read_document(config, limits::MANIFEST_BYTES_MAX)?;
+        let Config { rootfs } = serde_json::from_slice(&document).ok()?;
+        rootfs.diff_ids.iter().map(|id| id.parse().ok()).collect()
     }
 
     /// An index that leads to an image belongs to it: it is what a digest in the image's name may stand for.
@@ -207,6 +219,17 @@ impl BlobCache {
             }
         }
     }
+}
+
+/// The part of an image's configuration that tells what its layers are.
+#[derive(Deserialize)]
+struct Config {
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    diff_ids: Vec<String>,
 }
 
 impl Stored {
@@ -279,6 +302,26 @@ mod tests {
         assert_eq!(inventory.strays.iter().map(|stray| stray.size).collect::<Vec<_>>(), [5]);
         assert_eq!(inventory.parts.iter().map(|part| part.size).collect::<Vec<_>>(), [7]);
         assert!((10_012..12_000).contains(&inventory.size), "{inventory:#?}");
+    }
+
+    #[test]
+    fn an_image_tells_what_its_layers_are_when_they_are_unpacked() {
+        let state = StateDir::new("diff-ids");
+        let cache = state.cache();
+        let keep = |text: String| {
+            let digest = digest_of(text.as_bytes());
+            cache.write_document(&digest, text.as_bytes()).unwrap();
+            digest
+        };
+        let id = digest_of(b"tar");
+        let config = keep(format!("{{\"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[\"{id}\"]}}}}"));
+        let digest =
+            keep(format!("{{\"schemaVersion\":2,\"config\":{{\"digest\":\"{config}\",\"size\":1}},\"layers\":[]}}"));
+        cache.remember("a amd64", &digest).unwrap();
+        put(&cache, "b amd64", &["layer"], 1);
+        let inventory = cache.inventory().unwrap();
+        let ids: Vec<&[Digest]> = inventory.images.iter().map(|image| &image.diff_ids[..]).collect();
+        assert_eq!(ids, [&[id][..], &[]], "the other's configuration has none");
     }
 
     #[test]

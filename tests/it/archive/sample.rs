@@ -1,5 +1,6 @@
 //! One image in every shape that archives have, byte for byte as the tools lay them out.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
@@ -77,15 +78,14 @@ impl Sample {
     /// `docker save` up to 24: a directory for each layer under its ID of Docker's first format, sorted by name. A layer that is
     /// there twice is a link, which may come before what it points to.
     pub fn legacy(&self, name: &str) -> Vec<TestEntry> {
-        let id = Self::id_of;
+        let (id, first) = (Self::id_of, self.first());
         let mut entries = Vec::new();
         for layer in (0..self.tars.len()).rev() {
             let (id, tar) = (id(layer), &self.tars[layer]);
             entries.push(directory(format!("{id}/")));
             entries.push(file(format!("{id}/VERSION"), "1.0"));
             entries.push(file(format!("{id}/json"), bytes(&json!({"id": id, "os": "linux"}))));
-            let first = self.tars.iter().position(|other| other == tar).unwrap();
-            entries.push(match first {
+            entries.push(match first[layer] {
                 first if first == layer => file(format!("{id}/layer.tar"), tar),
                 first => symlink(format!("{id}/layer.tar"), format!("../{}/layer.tar", Self::id_of(first))),
             });
@@ -103,9 +103,15 @@ impl Sample {
         entries
     }
 
+    /// For each layer the lowest one that is the same.
+    fn first(&self) -> Vec<usize> {
+        let mut seen = HashMap::new();
+        self.tars.iter().enumerate().map(|(layer, tar)| *seen.entry(digest(tar)).or_insert(layer)).collect()
+    }
+
     /// An ID that sorts an upper layer before a lower one.
     fn id_of(layer: usize) -> String {
-        format!("{:x}{}", 15 - layer, &digest(format!("{layer}").as_bytes()).hex()[1..])
+        format!("{:x}{}", 15 - layer % 16, &digest(format!("{layer}").as_bytes()).hex()[1..])
     }
 
     /// `docker save` since 25: an OCI layout, and Docker's list beside it.
@@ -123,10 +129,11 @@ impl Sample {
 
     /// What skopeo and Podman write: layers by their digests, links for readers of the first format, the list last.
     pub fn skopeo(&self, name: &str) -> Vec<TestEntry> {
+        let first = self.first();
         let path = |tar: &Vec<u8>| format!("{}.tar", digest(tar).hex());
         let mut entries: Vec<TestEntry> = Vec::new();
         for (layer, tar) in self.tars.iter().enumerate() {
-            if self.tars[..layer].iter().all(|other| other != tar) {
+            if first[layer] == layer {
                 entries.push(file(path(tar), tar));
             }
             entries.push(symlink(format!("{}/layer.tar", Self::id_of(layer)), format!("../{}", path(tar))));

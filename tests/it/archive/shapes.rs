@@ -153,7 +153,8 @@ fn of_several_images_one_is_taken_by_name_digest_or_number() {
         absent.ends_with(r#"it holds no image "v9"; there is docker.io/library/a:v1, v2, localhost/c:v3"#),
         "{absent}"
     );
-    for text in ["docker-archive:~/docker.tar:@3", "docker-archive:~/docker.tar:v2", "oci:~/dir:@7"] {
+    let unknown = format!("oci:~/dir@{}", digest(b"unknown"));
+    for text in ["docker-archive:~/docker.tar:@3", "docker-archive:~/docker.tar:v2", "oci:~/dir:@7", &unknown] {
         assert!(place.refusal(text).contains("it holds no image"), "{text}");
     }
     // What is not wanted leaves nothing.
@@ -204,4 +205,26 @@ fn an_architecture_is_found_through_nested_indexes() {
     place.write("docker.tar", &docker);
     let line = place.open_for("docker-archive:~/docker.tar", Arch::Arm64).unwrap_err();
     assert!(line.contains("the image is for linux/amd64"), "{line}");
+}
+
+#[test]
+fn one_name_may_stand_for_one_image_of_each_architecture() {
+    let place = Place::new("per-arch");
+    let samples = [Sample::other("amd64", "pc"), Sample::other("arm64", "arm")];
+    let mut members = Vec::new();
+    let mut list = Vec::new();
+    for sample in &samples {
+        let mut own = sample.skopeo("x:v1");
+        list.extend(serde_json::from_slice::<Vec<serde_json::Value>>(&own.pop().unwrap().data).unwrap());
+        members.extend(own);
+    }
+    members.push(file("manifest.json", bytes(&json!(list))));
+    place.write("x.tar", &tar(&members));
+    for (sample, arch) in samples.iter().zip([Arch::Amd64, Arch::Arm64]) {
+        assert!(tars(&place.open_for("docker-archive:~/x.tar:x:v1", arch).unwrap()) == sample.tars, "{arch}");
+    }
+    let line = place.open_for("docker-archive:~/x.tar:x:v1", Arch::Riscv64).unwrap_err();
+    assert!(line.contains("several images"), "{line}");
+    let line = place.refusal("docker-archive:~/x.tar");
+    assert!(line.ends_with("put the name of one behind the path: @0, @1"), "{line}");
 }

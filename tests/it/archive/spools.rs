@@ -163,3 +163,27 @@ fn many_small_members_do_not_fill_the_memory() {
     let line = place.spool(&mut &tar(&members)[..], None).unwrap_err();
     assert_eq!(line, "bytes of small files in the archive: more than the limit of 33554432");
 }
+
+#[test]
+fn what_follows_the_end_is_bounded() {
+    let (place, sample) = (Place::new("padding"), Sample::other("amd64", "x"));
+    let mut archive = tar(&sample.legacy("x:v1"));
+    let end = archive.len();
+    // tar itself fills its last record of 10 KiB up.
+    archive.resize(end + 10_240, 0);
+    assert!(place.spool(&mut &archive[..], None).is_ok());
+    archive.resize(end + usize::try_from(limits::ARCHIVE_PADDING_BYTES_MAX).unwrap() + (1 << 20), 0);
+    let line = place.spool(&mut &archive[..], None).unwrap_err();
+    assert!(line.ends_with("bytes behind the end of the archive: more than the limit of 16777216"), "{line}");
+}
+
+/// Needs root for a disk of its own, which has room for the image once.
+#[test]
+fn what_is_there_is_not_written_again() {
+    let (place, sample) = (Place::new("room"), Sample::new());
+    let _disk = SmallDisk::mount(&place.path("state"), 700);
+    for archive in [sample.skopeo("x:v1"), sample.skopeo("x:v1")] {
+        let spooled = place.spool(&mut &tar(&archive)[..], None).unwrap();
+        assert!(tars(&spooled.image(&place.cache()).unwrap()) == sample.tars);
+    }
+}

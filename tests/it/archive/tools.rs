@@ -9,6 +9,7 @@ use auroraboot::units::Arch;
 
 use super::sample::{Sample, layout_entries, write_layout};
 use super::{Place, tars};
+use crate::dockerd::real::{DOCKER, PODMAN};
 use crate::media::tool;
 use crate::registry::real::{Guard, RealRegistry};
 use crate::rootfs::layers::{MemoryImage, merge_with};
@@ -115,6 +116,11 @@ fn layouts_that_umoci_changed_and_tar_packed() {
     for name in ["gnu.tar", "pax.tar", "v7.tar", "gnu.tgz", "gnu.tzst"] {
         assert!(tars(&place.open(&format!("file:~/{name}:third")).unwrap()) == sample.tars, "{name}");
     }
+    let holes = std::fs::File::create(layout.join("holes")).unwrap();
+    holes.set_len(1 << 20).unwrap();
+    pack(&["--sparse"], "sparse.tar");
+    let line = place.refusal("file:~/sparse.tar:third");
+    assert!(line.ends_with(r#""./holes" is stored as a sparse file; write the archive without --sparse"#), "{line}");
     pack(&["-J"], "gnu.txz");
     assert!(
         place
@@ -122,4 +128,27 @@ fn layouts_that_umoci_changed_and_tar_packed() {
             .ends_with("it is no image archive: it is compressed with xz; unpack it with xz -d")
     );
     assert!(Command::new("umoci").args(["ls", "--layout", root]).status().unwrap().success());
+}
+
+/// As `docker save a b` and `podman save --multi-image-archive a b` write them.
+#[test]
+fn what_daemons_save_is_read_by_name() {
+    let place = Place::new("saved");
+    for (daemon, engine) in [("docker", &*DOCKER), ("podman", &*PODMAN)] {
+        let (path, socket) = (place.path(&format!("{daemon}.tar")), engine.socket.to_str().unwrap());
+        let url = "http://localhost/images/get?names=docker.io/sample/it:v1&names=docker.io/sample/arm:v1";
+        tool("curl", &["-sSf", "--unix-socket", socket, "-o", path.to_str().unwrap(), url]);
+        let text = |name: &str| format!("docker-archive:~/{daemon}.tar:{name}");
+        let expected: Vec<&[u8]> = engine.image.layers.iter().map(|layer| layer.bytes.as_slice()).collect();
+        for name in ["sample/it:v1", "docker.io/sample/it:v1"] {
+            let image = place.open(&text(name)).unwrap_or_else(|error| panic!("{daemon}: {error}"));
+            assert!(tars(&image) == expected, "{daemon}, {name}");
+        }
+        let spooled = place.spool(&mut std::fs::File::open(&path).unwrap(), Some("sample/it:v1")).unwrap();
+        assert!(tars(&spooled.image(&place.cache()).unwrap()) == expected, "{daemon} as a stream");
+        let line = place.refusal(&text("sample/arm:v1"));
+        assert!(line.contains("the image is for linux/arm64, but linux/amd64 is wanted"), "{line}");
+        let line = place.refusal(&format!("docker-archive:~/{daemon}.tar"));
+        assert!(line.contains("it holds several images") && line.contains("sample/it:v1"), "{line}");
+    }
 }
