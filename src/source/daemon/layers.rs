@@ -53,7 +53,6 @@ pub fn recall(name: &Name, arch: Arch, cache: &BlobCache) -> Option<(DaemonLayer
     let image = registry::recall_digest(digest, arch, cache)?;
     let config = cache.read_document(image.documents.last()?, limits::MANIFEST_BYTES_MAX)?;
     let diff_ids = archive::diff_ids(&config, "the configuration", image.layers.len()).ok()?;
-    cache.used(&image);
     let (name, cache) = (name.clone(), cache.clone());
     let (pending, image) = (Mutex::default(), OnceLock::new());
     Some((DaemonLayers { name, arch, diff_ids, cache, pending, image }, when))
