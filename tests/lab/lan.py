@@ -151,12 +151,13 @@ class Lan:
     def exec(self, namespace, *command):
         return run("ip", "netns", "exec", namespace, *command)
 
-    def start(self, namespace, command, log):
-        """Starts a process in a namespace; it ends with the LAN at the latest."""
+    def start(self, namespace, command, log, own_sysfs=True):
+        """Starts a process in a namespace; it ends with the LAN at the latest. A sysfs of the namespace's own hides the cgroups."""
+        enter = ["ip", "netns", "exec", namespace] if own_sysfs else ["nsenter", f"--net=/run/netns/{namespace}"]
         with open(log, "wb") as out:
-            # `ip netns exec` replaces itself by the command, so the id is the command's own.
+            # Both replace themselves by the command, so the id is the command's own.
             process = subprocess.Popen(
-                ["ip", "netns", "exec", namespace, *command], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                [*enter, *command], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the lab; it ends the processes in order
                 env={**os.environ, **self.environment},
             )
