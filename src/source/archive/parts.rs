@@ -116,7 +116,7 @@ impl<'a> Parts<'a> {
         Ok(Spooled { digest: Digest(hash.finalize().into()), size, compression, part: Some(path) })
     }
 
-    /// Whether the cache has a blob of that digest and size. What a name says is no reason to remove one of another size.
+    /// Whether the cache has a blob of that digest and size; one of another size is no damage, for a name may mean anything.
     fn has(&self, digest: &Digest, size: u64) -> bool {
         std::fs::metadata(self.cache.path(digest)).is_ok_and(|blob| blob.len() == size)
     }
@@ -128,9 +128,9 @@ impl<'a> Parts<'a> {
             let Some(part) = &spooled.part else { continue };
             let path = self.cache.path(&spooled.digest);
             let write = |source| Error::Cache(cache::Error::Write { path: path.clone(), source });
-            // Two layers may be the same.
-            if self.cache.open_blob(&spooled.digest, spooled.size).is_some() {
-                continue;
+            // One that is there already gives way: this one was hashed just now.
+            if !part.exists() {
+                continue; // The same member is two layers.
             }
             File::open(part).and_then(|file| file.sync_all()).map_err(write)?;
             std::fs::rename(part, &path).map_err(write)?;
