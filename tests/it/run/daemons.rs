@@ -119,3 +119,17 @@ fn an_export_is_interrupted_and_killed_and_then_goes_well() {
     assert_eq!(daemon.count("/get"), 3);
     assert!(site.build_with(&daemon.socket(), "boot/it").reused());
 }
+
+#[test]
+fn without_its_daemon_an_image_is_what_it_was_in_an_earlier_run() {
+    let site = Site::new("daemon-gone");
+    let daemon = hangs_at_first("gone", 0);
+    site.build_with(&daemon.socket(), "docker://boot/it").succeeded();
+    std::fs::remove_file(daemon.socket()).unwrap();
+    let again = site.build_with(&daemon.socket(), "docker://boot/it");
+    assert!(again.reused() && again.said("using what docker://boot/it was on 2"), "{again:#?}");
+    std::fs::remove_file(site.state().join("stamps/iso.json")).unwrap();
+    assert!(!site.build_with(&daemon.socket(), "docker://boot/it").reused(), "made again of the cached layers");
+    let other = site.build_with(&daemon.socket(), "docker://boot/other");
+    assert!(other.error().contains("no Docker or podman daemon at "), "{other:#?}");
+}
