@@ -201,15 +201,23 @@ fn ask_daemon(name: &daemon::Name, job: &Job<'_>) -> Result<Option<daemon::Found
 }
 
 fn find_in_daemon(name: &daemon::Name, job: &Job<'_>) -> Result<Image, FetchError> {
-    let arch = *job.config.arch;
+    let (cache, arch) = (job.cache()?, *job.config.arch);
+    let recalled = |layers: DaemonLayers| Image { layers: Box::new(layers), is_here: Arc::new(AtomicBool::new(true)) };
     if *job.config.offline
-        && let Some((layers, when)) = daemon::recall(name, arch, &job.cache()?)
+        && let Some((layers, when)) = daemon::recall(name, arch, &cache)
     {
         log::info!("Export: offline: docker://{name} is what it was {}", at(Some(when)));
-        return Ok(Image { layers: Box::new(layers), is_here: Arc::new(AtomicBool::new(true)) });
+        return Ok(recalled(layers));
     }
     let daemon = job.daemon()?.ok_or_else(|| job.not_pulled(&format!("docker://{name}")))?;
-    found_in_daemon(daemon.require(name, arch)?, job)
+    match daemon.require(name, arch) {
+        Err(error) if error.is_unreachable() && !job.stop.is_asked() => {
+            let Some((layers, when)) = daemon::recall(name, arch, &cache) else { return Err(error.into()) };
+            log::warn!("{}: using what docker://{name} was {}", chain(&error), at(Some(when)));
+            Ok(recalled(layers))
+        }
+        found => found_in_daemon(found?, job),
+    }
 }
 
 fn found_in_daemon(found: daemon::Found, job: &Job<'_>) -> Result<Image, FetchError> {

@@ -1,7 +1,7 @@
 //! Images of the container daemon: from Debian's dockerd and podman, and from one that misbehaves.
 
 mod exports;
-mod fake;
+pub mod fake;
 mod faults;
 mod finds;
 pub mod real;

@@ -87,6 +87,21 @@ impl Error {
         }
     }
 
+    /// Whether no daemon was reached that could have answered, which says nothing about the image: none runs, or it has a bad day.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::NoDaemon(_)
+            | Self::Refused(_)
+            | Self::Hangs { .. }
+            | Self::Connection { .. }
+            | Self::Talk { .. }
+            | Self::Status { status: 500.., .. } => true,
+            Self::Several { errors, .. } => errors.iter().all(Self::is_unreachable),
+            _ => false,
+        }
+    }
+
     /// What it means that a daemon could not be talked to; `None` when nobody is there at all.
     pub(super) fn of_talk(place: &str, daemon: String, source: client::Error) -> Option<Self> {
         let place = place.to_owned();
@@ -124,12 +139,15 @@ mod tests {
     }
 
     #[test]
-    fn many_refusals_are_an_absence_only_when_all_of_them_are() {
+    fn many_refusals_are_what_all_of_them_are() {
         let name: Name = "a".parse().unwrap();
         let none = || Error::NoDaemon(vec!["/x".to_owned()]);
         let several = |errors| Error::Several { name: name.clone(), errors };
         assert!(several(vec![none(), none()]).is_absence());
         assert!(!several(vec![none(), Error::Denied("/y".to_owned())]).is_absence());
         assert!(!Error::Stopped.is_absence());
+        let denied = || Error::Denied("/y".to_owned());
+        assert!(several(vec![none(), Error::Refused("/y".to_owned())]).is_unreachable());
+        assert!(!several(vec![none(), denied()]).is_unreachable());
     }
 }

@@ -10,9 +10,10 @@ use crate::limits;
 use crate::rootfs::LayerSource;
 use crate::source::archive::{self, ArchiveImage, Watch};
 use crate::source::cache::BlobCache;
+use crate::source::manifest::ImageManifest;
 use crate::source::pull::{Observer, Transferred};
 use crate::source::registry;
-use crate::units::{Arch, ByteSize, Digest, chain};
+use crate::units::{Arch, Digest, chain};
 
 /// An image's layers. Whatever store the daemon has, a layer goes by the digest of its uncompressed tar, for that is what all of them
 /// tell without an export.
@@ -49,13 +50,19 @@ pub fn layers(found: Found, cache: &BlobCache, observer: Observer) -> DaemonLaye
 /// cannot be opened.
 #[must_use]
 pub fn recall(name: &Name, arch: Arch, cache: &BlobCache) -> Option<(DaemonLayers, SystemTime)> {
+    let (_, diff_ids, when) = remembered(name, arch, cache)?;
+    let (name, cache) = (name.clone(), cache.clone());
+    let (pending, image) = (Mutex::default(), OnceLock::new());
+    Some((DaemonLayers { name, arch, diff_ids, cache, pending, image }, when))
+}
+
+/// What is remembered of a name: its manifest, the diff_ids of its layers, and since when.
+fn remembered(name: &Name, arch: Arch, cache: &BlobCache) -> Option<(ImageManifest, Vec<Digest>, SystemTime)> {
     let (digest, when) = cache.recall(&tag_name(name, arch))?;
     let image = registry::recall_digest(digest, arch, cache)?;
     let config = cache.read_document(image.documents.last()?, limits::MANIFEST_BYTES_MAX)?;
     let diff_ids = archive::diff_ids(&config, "the configuration", image.layers.len()).ok()?;
-    let (name, cache) = (name.clone(), cache.clone());
-    let (pending, image) = (Mutex::default(), OnceLock::new());
-    Some((DaemonLayers { name, arch, diff_ids, cache, pending, image }, when))
+    Some((image, diff_ids, when))
 }
 
 /// One name has an image for each architecture.
@@ -64,25 +71,27 @@ fn tag_name(name: &Name, arch: Arch) -> String {
 }
 
 impl DaemonLayers {
-    /// Every blob of the image that is in the cache by now; none before an export.
+    /// Every blob that the cache has of the image, or should have; none before its first export.
     #[must_use]
     pub fn blobs(&self) -> Vec<Digest> {
         match self.image.get() {
             Some(Ok(image)) => image.manifest.blobs(),
             Some(Err(_)) => Vec::new(),
-            None => self.cached().map(|image| image.manifest.blobs()).unwrap_or_default(),
+            None => self.remembered().map(|manifest| manifest.blobs()).unwrap_or_default(),
         }
     }
 
-    /// The image out of the cache, when an earlier export brought the same layers.
-    fn cached(&self) -> Option<ArchiveImage> {
-        let (digest, _) = self.cache.recall(&tag_name(&self.name, self.arch))?;
-        ArchiveImage::cached(&digest, self.arch, &self.cache).filter(|image| image.diff_ids == self.diff_ids)
+    /// The manifest of an earlier export, when that brought the same layers.
+    fn remembered(&self) -> Option<ImageManifest> {
+        let (manifest, diff_ids, _) = remembered(&self.name, self.arch, &self.cache)?;
+        (diff_ids == self.diff_ids).then_some(manifest)
     }
 
     fn image(&self) -> Result<ArchiveImage, String> {
         let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(image) = self.cached() {
+        let earlier = self.remembered();
+        let earlier = earlier.and_then(|manifest| ArchiveImage::cached(&manifest.digest, self.arch, &self.cache));
+        if let Some(image) = earlier {
             if let Some((_, mut observer)) = pending {
                 let here = image.manifest.total_size();
                 observer(Instant::now(), Transferred { here, fetched: 0, total: Some(here), ended: true });
@@ -117,7 +126,7 @@ impl LayerSource for DaemonLayers {
 fn export(found: &Found, cache: &BlobCache, mut observer: Observer) -> Result<ArchiveImage, Error> {
     let engine = &found.engine;
     // Docker's own store and podman write the whole archive to their disk before any of it comes.
-    log::info!("Export: {} prepares {} ({})", engine.shown(), found.name, ByteSize(found.size));
+    log::info!("Export: Waiting for {} to prepare {}", engine.shown(), found.name);
     let mut stream = Export::start(found)?;
     let mut progress = |state| observer(Instant::now(), estimated(state, found.size));
     let mut watch = Watch { stop: engine.client().stopper(), progress: &mut progress };
