@@ -85,7 +85,6 @@ impl DaemonLayers {
     fn image(&self) -> Result<ArchiveImage, String> {
         let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(image) = self.cached() {
-            self.cache.used(&image.manifest);
             if let Some((_, mut observer)) = pending {
                 let here = image.manifest.total_size();
                 observer(Instant::now(), Transferred { here, fetched: 0, total: Some(here), ended: true });
