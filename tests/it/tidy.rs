@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers from the ground up; a module imports only from layers below its own, or from itself.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &["units", "civil", "limits", "loaders", "storage"],
     &["dhcp", "tftp", "http", "squashfs", "iso", "fat", "rootfs", "config", "fingerprint"],
     &["netboot", "media"],
