@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -94,7 +95,8 @@ impl<'a> Parts<'a> {
         }
         let path = self.directory.join(format!("{PREFIX}{}{SUFFIX}", self.made.len()));
         let write = |source| Error::from(part::Error::of_write(&path, size, source));
-        let file = Arc::new(File::options().create(true).write(true).truncate(true).open(&path).map_err(write)?);
+        let file =
+            Arc::new(File::options().create(true).write(true).truncate(true).mode(0o600).open(&path).map_err(write)?);
         self.made.push(path.clone());
         let (mut hash, mut unflushed) = (Sha256::new(), 0);
         let compression = pour(data, size, |bytes| {
