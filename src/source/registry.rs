@@ -111,7 +111,7 @@ pub fn recall(reference: &Reference, arch: Arch, cache: &BlobCache) -> Option<(I
     Some((recall_digest(digest, arch, cache)?, Some(when)))
 }
 
-fn recall_digest(mut digest: Digest, arch: Arch, cache: &BlobCache) -> Option<ImageManifest> {
+pub(super) fn recall_digest(mut digest: Digest, arch: Arch, cache: &BlobCache) -> Option<ImageManifest> {
     let document = |digest| cache.read_document(&digest, limits::MANIFEST_BYTES_MAX);
     let parse = |digest| manifest::parse(&document(digest)?).ok();
     let mut documents = vec![digest];

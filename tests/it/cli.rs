@@ -115,7 +115,7 @@ fn a_dry_run_refuses_what_the_run_would_refuse_at_once() {
     let set = |key: &str, value: &str| format!("{key}={value}");
     let release = "--set repository=nonsense --set release_version=1 --set artifact_version=1 --set flavor=x";
     for (set, message) in [
-        (set("container_image", "http://me:hunter2@h/x"), "--set: container_image: \"http://***@h/x\": only images of"),
+        (set("container_image", "http://me:hunter2@h/x"), "--set: container_image: \"http://\" begins with no prefix"),
         (set("container_image", "UPPER/Case"), "--set: container_image: \"UPPER/Case\" is not a repository"),
         (set("container_image", "foo@sha256:12"), "--set: container_image: \"sha256:12\" is not a digest"),
         (set("container_image", "docker://a//b"), "--set: container_image: \"a//b\" is no image name: a part between"),

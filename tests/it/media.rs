@@ -14,7 +14,7 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 use auroraboot::media::menu::MenuOptions;
-use auroraboot::media::{self, MediaError, Medium, Options, Watch};
+use auroraboot::media::{self, LayerSource, MediaError, Medium, Options, Watch};
 use auroraboot::storage::Extent;
 use auroraboot::units::Arch;
 
@@ -51,13 +51,13 @@ impl Place {
         self.scratch.0.join("stamps/iso.json")
     }
 
-    pub fn build(&self, image: &MemoryImage) -> Result<Medium, MediaError> {
+    pub fn build(&self, image: &dyn LayerSource) -> Result<Medium, MediaError> {
         self.build_watched(image, &AtomicBool::new(false), |_| {})
     }
 
     pub fn build_watched(
         &self,
-        image: &MemoryImage,
+        image: &dyn LayerSource,
         cancelled: &AtomicBool,
         mut progress: impl FnMut(media::Progress),
     ) -> Result<Medium, MediaError> {

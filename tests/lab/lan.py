@@ -65,6 +65,8 @@ class Lan:
         self.taps = taps
         self.dhcp_on_server = dhcp_on_server
         self.processes = []
+        self.registry = None
+        self.environment = {}  # what processes on the server have beside the lab's own
 
     def __enter__(self):
         clear_leftovers()
@@ -136,6 +138,15 @@ class Lan:
         )
         process = self.start(self.server, ["docker-registry", "serve", str(config)], self.directory / "registry.log")
         wait_until("registry", lambda: listens(process.pid, 5000), 20, process)
+        self.registry = process
+
+    def stop_registry(self):
+        """Nobody answers at its address any more."""
+        stop(self.registry)
+
+    def freeze_registry(self):
+        """It still takes connections, and never answers."""
+        self.registry.send_signal(signal.SIGSTOP)
 
     def exec(self, namespace, *command):
         return run("ip", "netns", "exec", namespace, *command)
@@ -147,6 +158,7 @@ class Lan:
             process = subprocess.Popen(
                 ["ip", "netns", "exec", namespace, *command], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the lab; it ends the processes in order
+                env={**os.environ, **self.environment},
             )
         self.processes.append(process)
         return process
@@ -161,6 +173,7 @@ def stop(process, timeout=5):
     """Ends a process that we started, by force when it does not listen."""
     if process.poll() is not None:
         return
+    process.send_signal(signal.SIGCONT)  # one that is frozen hears nothing else
     process.terminate()
     try:
         process.wait(timeout)

@@ -44,7 +44,7 @@ class Product:
     Then `wait_ready`, boot machines from the network and `interrupt`; or, with the settings OFFLINE, `wait_done`.
     """
 
-    def __init__(self, lan, settings, directory):
+    def __init__(self, lan, settings, directory, command="run"):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         config = self.directory / "cc.yaml"
@@ -54,7 +54,8 @@ class Product:
         self.log_path = self.directory / "auroraboot.log"
         settings = [*settings, f"state_dir={self.directory / 'state'}", f"lab.hostname={HOSTNAME}"]
         flags = [word for setting in settings for word in ("--set", setting)]
-        self.command = [str(binary()), *flags, "--cloud-config", str(config)]
+        words = [] if command == "run" else [command]
+        self.command = [str(binary()), *words, *flags, "--cloud-config", str(config)]
         self.process = lan.start(lan.server, self.command, self.log_path)
 
     def log(self):

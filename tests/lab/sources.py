@@ -4,6 +4,7 @@ Each function prepares one source on the lab's LAN and returns what follows the 
 """
 
 import hashlib
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -75,4 +76,119 @@ def make_certificate(directory):
     return authority
 
 
-SOURCES = {"registry": registry, "release": release, **{kind: iso(kind) for kind in ("grub", "isolinux", "ipxe")}}
+def archived(lan, flavour, target, *flags):
+    """Copies the test image out of its registry to where skopeo's `target` says."""
+    lan.start_registry(made(flavour) / "registry")
+    source = f"docker://{network.REGISTRY}/kairos-lab:{flavour}"
+    lan.exec(lan.server, "skopeo", "copy", "--quiet", "--src-tls-verify=false", *flags, source, target)
+    lan.stop_registry()
+
+
+def docker_archive(lan, flavour, directory):
+    """A file as `docker save` writes it."""
+    archived(lan, flavour, f"docker-archive:{directory}/image.tar:kairos-lab:{flavour}")
+    return [f"container_image=docker-archive:{directory}/image.tar"]
+
+
+def compressed(program, suffix):
+    """The same, compressed as a whole."""
+
+    def prepare(lan, flavour, directory):
+        docker_archive(lan, flavour, directory)
+        run(program, "-q", str(directory / "image.tar"))
+        return [f"container_image=docker-archive:{directory}/image.tar.{suffix}:kairos-lab:{flavour}"]
+
+    return prepare
+
+
+def oci_archive(compression):
+    """An OCI layout in a tar file, with layers of that compression."""
+
+    def prepare(lan, flavour, directory):
+        archived(lan, flavour, f"oci-archive:{directory}/image.tar:v1", "--format=oci", f"--dest-compress-format={compression}")
+        return [f"container_image=oci-archive:{directory}/image.tar:v1"]
+
+    return prepare
+
+
+def oci_layout(lan, flavour, directory):
+    """An OCI layout in a directory."""
+    archived(lan, flavour, f"oci:{directory}/layout:v1")
+    return [f"container_image=oci:{directory}/layout:v1"]
+
+
+def rootfs(lan, flavour, directory):
+    """A root file system on the product's own host."""
+    oci_layout(lan, flavour, directory)
+    run("umoci", "unpack", "--image", f"{directory}/layout:v1", f"{directory}/bundle")
+    return [f"container_image=dir:{directory}/bundle/rootfs"]
+
+
+def original(_lan, flavour, directory):
+    """An ISO as the original makes it, named like an image."""
+    path = directory / "original.iso"
+    run(str(HERE / "iso"), "original", str(made(flavour) / "files"), str(path))
+    return [f"container_image=iso:{path}"]
+
+
+def dockerd(lan, flavour, directory):
+    """The image in a Docker daemon, where somebody has built it."""
+    docker_archive(lan, flavour, directory)
+    place = directory / "docker"
+    (place / "exec").mkdir(parents=True)
+    (place / "daemon.json").write_text("{}")
+    address = f"unix://{place}/docker.sock"
+    command = [
+        "dockerd", "--storage-driver=vfs", "--bridge=none", "--iptables=false", "--ip6tables=false", f"--config-file={place}/daemon.json",
+        f"--data-root={place}/data", f"--exec-root={place}/exec", f"--pidfile={place}/pid", f"--host={address}",
+    ]
+    process = lan.start(lan.server, command, directory / "dockerd.log")
+    network.wait_until("dockerd", lambda: answers(place / "docker.sock"), 60, process)
+    run("docker", "--host", address, "load", "--quiet", "--input", str(directory / "image.tar"))
+    lan.environment["DOCKER_HOST"] = address
+    return [f"container_image=docker://kairos-lab:{flavour}"]
+
+
+def named(lan, flavour, directory):
+    """The same without a prefix: the daemon has it, and nobody asks a registry."""
+    dockerd(lan, flavour, directory)
+    return [f"container_image=kairos-lab:{flavour}"]
+
+
+def podman(lan, flavour, directory):
+    """The image in podman's store, behind its API."""
+    docker_archive(lan, flavour, directory)
+    place = directory / "podman"
+    place.mkdir()
+    command = ["podman", f"--root={place}/root", f"--runroot={place}/run", f"--tmpdir={place}/tmp", "--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=file"]
+    run(*command, "load", "--quiet", "--input", str(directory / "image.tar"))
+    process = lan.start(lan.server, [*command, "system", "service", "--time=0", f"unix://{place}/podman.sock"], directory / "podman.log")
+    network.wait_until("podman", lambda: answers(place / "podman.sock"), 60, process)
+    lan.environment["DOCKER_HOST"] = f"unix://{place}/podman.sock"
+    return [f"container_image=docker://localhost/kairos-lab:{flavour}"]
+
+
+def answers(path):
+    """Whether somebody accepts connections on a Unix socket."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
+# Of images that no registry has: name of the case, what prepares it, whether CI takes it.
+LOCAL = {
+    "docker": (dockerd, True),
+    "docker-named": (named, False),
+    "podman": (podman, True),
+    "docker-archive": (docker_archive, False),
+    "docker-archive-gzip": (compressed("gzip", "gz"), True),
+    "docker-archive-zstd": (compressed("zstd", "zst"), False),
+    "oci-archive-gzip": (oci_archive("gzip"), False),
+    "oci-archive-zstd": (oci_archive("zstd"), True),
+    "oci-layout": (oci_layout, False),
+    "rootfs": (rootfs, True),
+    "iso-prefix": (original, False),
+}
+SOURCES = {
+    "registry": registry, "release": release, **{kind: iso(kind) for kind in ("grub", "isolinux", "ipxe")},
+    **{name: prepare for name, (prepare, _) in LOCAL.items()},
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Error;
 use crate::limits;
 use crate::rootfs::shown;
-use crate::rootfs::tar::{Archive, Member, MemberKind, TarError};
+use crate::rootfs::tar::{Archive, Member, MemberKind};
 use crate::storage::Extent;
 
 /// The lists that say what else there is: two of one name are two answers to one question.
@@ -132,7 +132,7 @@ pub(super) fn index(file: &Arc<File>, length: u64) -> Result<Members<Extent>, Er
         }
         archive.seek_past_data()?;
         if archive.position() > length {
-            return Err(Error::Tar(TarError::Truncated { at: length }));
+            return Err(Error::CutOff { at: length });
         }
     }
     Ok(members)

@@ -68,6 +68,8 @@ pub enum Error {
     Tar(#[source] TarError),
     #[error("the archive is cut off in the middle of {member:?}; copy it again")]
     Truncated { member: String },
+    #[error("the archive is cut off at byte {at}; copy it again")]
+    CutOff { at: u64 },
     #[error("it is no image archive: {0}")]
     NotAnImage(String),
     #[error("it holds neither index.json nor manifest.json: it is no image archive, or is cut off")]
@@ -125,7 +127,12 @@ impl From<part::Error> for Error {
 
 impl From<TarError> for Error {
     fn from(error: TarError) -> Self {
-        Self::Tar(error)
+        match error {
+            TarError::Truncated { at } => Self::CutOff { at },
+            // What compressed it ends too early.
+            TarError::Read { at, source } if source.kind() == io::ErrorKind::UnexpectedEof => Self::CutOff { at },
+            error => Self::Tar(error),
+        }
     }
 }
 

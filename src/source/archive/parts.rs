@@ -168,10 +168,10 @@ fn pour(
     while left > 0 {
         let room = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         let count = match data.read(&mut buffer[..room]) {
-            Ok(0) => return Err(Error::Tar(TarError::Truncated { at: size - left })),
+            Ok(0) => return Err(Error::CutOff { at: size - left }),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(source) => return Err(Error::Tar(TarError::Read { at: size - left, source })),
+            Err(source) => return Err(TarError::Read { at: size - left, source }.into()),
         };
         compression.get_or_insert_with(|| compression_of(&buffer[..count]));
         take(&buffer[..count])?;
@@ -329,6 +329,6 @@ mod tests {
         let (_place, cache) = Place::new("short");
         let mut parts = Parts::open(&cache, &Stop::default()).unwrap();
         let cut = parts.spool("x", 4, &mut &b"abc"[..]);
-        assert!(matches!(cut, Err(Error::Tar(TarError::Truncated { at: 3 }))), "{cut:?}");
+        assert!(matches!(cut, Err(Error::CutOff { at: 3 })), "{cut:?}");
     }
 }

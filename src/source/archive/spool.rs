@@ -97,12 +97,11 @@ fn read_members(stream: Counted<'_>, parts: &mut Parts<'_>) -> Result<Members<Ke
     while let Some(member) = archive.next_member()? {
         let Taken::File { name, size } = members.take(&member, archive.is_sparse())? else { continue };
         let kept = keep_member(&mut archive, &name, size, &mut memory, parts);
-        let kept = match (kept, archive.take_failure()) {
-            (Err(_), Some(TarError::Truncated { .. })) => return Err(Error::Truncated { member: shown(&name) }),
-            (Err(_), Some(failure)) => return Err(failure.into()),
-            (kept, _) => kept?,
-        };
-        members.add(name, kept);
+        let kept = kept.map_err(|error| match archive.take_failure().map_or(error, Error::from) {
+            Error::CutOff { .. } => Error::Truncated { member: shown(&name) },
+            error => error,
+        });
+        members.add(name, kept?);
     }
     // Behind the end come the checksums of what compressed it.
     archive.finish(limits::ARCHIVE_PADDING_BYTES_MAX)?;

@@ -10,8 +10,8 @@ use crate::limits;
 use crate::rootfs::LayerSource;
 use crate::source::archive::{self, ArchiveImage, Watch};
 use crate::source::cache::BlobCache;
-use crate::source::manifest::{self, Document};
 use crate::source::pull::{Observer, Transferred};
+use crate::source::registry;
 use crate::units::{Arch, ByteSize, Digest, chain};
 
 /// An image's layers. Whatever store the daemon has, a layer goes by the digest of its uncompressed tar, for that is what all of them
@@ -50,11 +50,9 @@ pub fn layers(found: Found, cache: &BlobCache, observer: Observer) -> DaemonLaye
 #[must_use]
 pub fn recall(name: &Name, arch: Arch, cache: &BlobCache) -> Option<(DaemonLayers, SystemTime)> {
     let (digest, when) = cache.recall(&tag_name(name, arch))?;
-    let document = |digest| cache.read_document(&digest, limits::MANIFEST_BYTES_MAX);
-    let Ok(Document::Manifest(manifest)) = manifest::parse(&document(digest)?) else { return None };
-    let config = document(manifest.config().ok()?)?;
-    manifest::check_config(&config, arch).ok()?;
-    let diff_ids = archive::diff_ids(&config, "the configuration", manifest.layers().ok()?.len()).ok()?;
+    let image = registry::recall_digest(digest, arch, cache)?;
+    let config = cache.read_document(image.documents.last()?, limits::MANIFEST_BYTES_MAX)?;
+    let diff_ids = archive::diff_ids(&config, "the configuration", image.layers.len()).ok()?;
     let (name, cache) = (name.clone(), cache.clone());
     let (pending, image) = (Mutex::default(), OnceLock::new());
     Some((DaemonLayers { name, arch, diff_ids, cache, pending, image }, when))

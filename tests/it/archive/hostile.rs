@@ -436,7 +436,7 @@ fn seeded_mutations_give_the_right_bytes_or_an_error() {
         usize::try_from(state % bound as u64).unwrap()
     };
     let (mut good, mut bad) = (0, 0);
-    for round in 0..3000 {
+    for round in 0..1000 {
         let mut archive = tar(&shapes[round % shapes.len()]);
         for _ in 0..=random(3) {
             let at = random(archive.len() - 600);
@@ -468,5 +468,5 @@ fn seeded_mutations_give_the_right_bytes_or_an_error() {
             }
         }
     }
-    assert!(good > 500 && bad > 50, "{good} right, {bad} refused while they were read");
+    assert!(good > 100 && bad > 10, "{good} right, {bad} refused while they were read");
 }

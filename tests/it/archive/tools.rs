@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use auroraboot::media::Medium;
 use auroraboot::rootfs::LayerSource;
 use auroraboot::source::credentials::Keychain;
 use auroraboot::source::{Client, Compression, Registry, Settings, fetch, pull, resolve};
@@ -10,9 +11,9 @@ use auroraboot::units::Arch;
 use super::sample::{Sample, layout_entries, write_layout};
 use super::{Place, tars};
 use crate::dockerd::real::{DOCKER, PODMAN};
-use crate::media::tool;
+use crate::media::{self, bytes, tool};
 use crate::registry::real::{Guard, RealRegistry};
-use crate::rootfs::layers::{MemoryImage, merge_with};
+use crate::rootfs::layers::{MemoryImage, gzip, merge_with, tar};
 
 /// A layout of the sample. Docker's formats know no zstd, and skopeo compresses what is not.
 fn prepared(name: &str) -> (Place, Sample) {
@@ -88,6 +89,35 @@ fn every_transport_gives_the_image_of_the_registry() {
         let expected = merge_with(&MemoryImage::new(sample.stored()), &[]).unwrap().listing();
         assert_eq!(merge_with(&image, &[]).unwrap().listing(), expected, "{to}");
         assert_eq!(image.count(), pulled.layers.len());
+    }
+}
+
+#[test]
+fn an_iso_is_the_same_whatever_brought_its_image() {
+    let sample = Sample {
+        arch: "amd64",
+        tars: media::layers().iter().map(|entries| tar(entries)).collect(),
+        compression: vec![Compression::Gzip; 2],
+    };
+    let place = Place::new("iso");
+    let expected = media::Place::new("archive-registry");
+    let pulled = expected.build(&MemoryImage::new(sample.stored())).unwrap();
+    let whole = std::fs::read(&pulled.iso.path).unwrap();
+    write_layout(&place.path("dir"), &layout_entries(&sample.blobs(), &[sample.entry(&[])]));
+    place.write("legacy.tar", &tar(&sample.legacy("x:v1")));
+    place.write("modern.tar.gz", &gzip(&tar(&sample.modern("x:v1"))));
+    for (name, text) in
+        [("layout", "oci:~/dir"), ("legacy", "docker-archive:~/legacy.tar"), ("modern", "oci-archive:~/modern.tar.gz")]
+    {
+        let built = media::Place::new(&format!("archive-{name}"));
+        let image = place.open(text).unwrap();
+        let medium = built.build(&image).unwrap();
+        let squashfs = |medium: &Medium| bytes(&medium.iso.path, &medium.squashfs);
+        assert!(squashfs(&medium) == squashfs(&pulled), "{text}");
+        if name != "legacy" {
+            assert!(std::fs::read(&medium.iso.path).unwrap() == whole, "{text}: layers of the same digests");
+        }
+        assert!(built.build(&place.open(text).unwrap()).unwrap().reused, "{text}");
     }
 }
 
