@@ -54,11 +54,20 @@ struct Image {
 /// Layers, and what the cache has of their image by now.
 trait Layered: LayerSource {
     fn blobs(&self) -> Vec<Digest>;
+
+    /// Of these, what is given out while it is still being verified.
+    fn unverified(&self) -> Vec<Digest> {
+        self.blobs()
+    }
 }
 
 impl Layered for RegistryLayers {
     fn blobs(&self) -> Vec<Digest> {
         self.image.blobs()
+    }
+
+    fn unverified(&self) -> Vec<Digest> {
+        Vec::new()
     }
 }
 
@@ -85,10 +94,7 @@ impl Layered for DirectoryLayer {
 /// # Errors
 /// [`FetchError`]; nothing half-made is left in use.
 pub fn medium(location: &Location, job: &Job<'_>) -> Result<Medium, FetchError> {
-    let image = find(location, job)?;
-    let medium = build(&image, job)?;
-    make_room(&image, job)?;
-    Ok(medium)
+    with_image(location, job, |image| build(image, job))
 }
 
 /// The same, and sees to it that a later run finds all layers here.
@@ -96,17 +102,44 @@ pub fn medium(location: &Location, job: &Job<'_>) -> Result<Medium, FetchError> 
 /// # Errors
 /// [`FetchError`]
 pub fn complete(location: &Location, job: &Job<'_>) -> Result<Medium, FetchError> {
-    let image = find(location, job)?;
-    let medium = build(&image, job)?;
-    // A build has read them all.
-    if medium.reused {
-        for layer in 0..image.layers.count() {
-            let read = image.layers.open(layer).and_then(|mut layer| io::copy(&mut layer, &mut io::sink()));
-            read.map_err(|source| FetchError::Layer { layer: image.layers.digest(layer), source })?;
+    with_image(location, job, |image| {
+        let medium = build(image, job)?;
+        // A build has read them all.
+        if medium.reused {
+            for layer in 0..image.layers.count() {
+                let read = image.layers.open(layer).and_then(|mut layer| io::copy(&mut layer, &mut io::sink()));
+                read.map_err(|source| FetchError::Layer { layer: image.layers.digest(layer), source })?;
+            }
         }
-    }
+        Ok(medium)
+    })
+}
+
+/// Does something with an image. What fails because the cache is damaged is done once more, with what comes from the source anew.
+fn with_image(
+    location: &Location,
+    job: &Job<'_>,
+    work: impl Fn(&Image) -> Result<Medium, FetchError>,
+) -> Result<Medium, FetchError> {
+    let mut image = find(location, job)?;
+    let medium = match work(&image) {
+        Err(error) if is_healed(&image, &error, job)? => {
+            image = find(location, job)?;
+            work(&image)?
+        }
+        outcome => outcome?,
+    };
     make_room(&image, job)?;
     Ok(medium)
+}
+
+/// Whether a layer could not be read because the cache is damaged. What was damaged is not there any more then.
+fn is_healed(image: &Image, error: &FetchError, job: &Job<'_>) -> Result<bool, FetchError> {
+    if !matches!(error, FetchError::Layer { .. } | FetchError::Media(MediaError::Read(_))) {
+        return Ok(false);
+    }
+    let is_stopped = || job.stop.is_asked();
+    Ok(job.cache()?.remove_damaged(&image.layers.unverified(), &is_stopped) > 0 && !is_stopped())
 }
 
 /// Removes other images from the cache when they take more than they may.

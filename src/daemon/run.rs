@@ -151,8 +151,7 @@ fn open(config: &Config, wanted: &Wanted<'_>) -> Result<(StateDir, Places), RunE
     };
     let removed = leftovers::remove(state.path(), &begun, SystemTime::now());
     if removed.bytes > 0 {
-        let (files, size) = (removed.files, ByteSize(removed.bytes));
-        log::info!("Removed {size} that an earlier run left half-written ({files} files)");
+        log::info!("Removed {} that an earlier run left half-written", ByteSize(removed.bytes));
     }
     Ok((state, places))
 }
