@@ -126,10 +126,12 @@ pub fn pull(args: &Args) -> Result<String, RunError> {
     warn(&medium.warnings);
     let kept = inputs.keep(state.path())?;
     let configs = if kept > 0 { ", with the configuration that was fetched" } else { "" };
+    let (image, place) = (shown(&wanted), state.path().display());
+    // What lies on this host is read where it is, and looked for there again.
+    let beside = wanted.path().map(|path| format!(" and {}", path.display())).unwrap_or_default();
     Ok(format!(
-        "{} is in {}{configs}; to use it without a network, copy that directory and run with:\n  --set state_dir=PATH --set offline=true\n",
-        shown(&wanted),
-        state.path().display()
+        "{image} is in {place}{configs}; to use it without a network, copy that directory{beside}, and run with:\n  \
+         --set state_dir=PATH --set offline=true\n"
     ))
 }
 
