@@ -177,8 +177,10 @@ impl Door {
         self.0.changed.notify_all();
     }
 
+    /// None also for one that was opened while the end was asked for: nobody would unblock it.
     fn server(&self) -> Option<Arc<tiny_http::Server>> {
-        self.lock().server.clone()
+        let state = self.lock();
+        state.server.clone().filter(|_| !state.stopped)
     }
 
     fn open(&self) -> io::Result<()> {
@@ -199,3 +201,23 @@ impl Door {
 const SOCKET: &str = "web.sock";
 /// Ours, the one that `accept` makes of it, and the copy of that one which tiny_http reads from.
 const DESCRIPTORS_PER_CONNECTION: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netboot::event;
+
+    #[test]
+    fn an_end_that_comes_while_the_door_is_closed_is_not_lost() {
+        let folder = std::env::temp_dir().join(format!("auroraboot-web-{}", std::process::id()));
+        let (teller, _events) = event::channel(10);
+        let web = Web::bind(&folder, Box::new(drop), teller).unwrap();
+        let door = web.door();
+        // As in `reopen`: the old server is gone, the end is asked for, and then there is a new one.
+        drop(door.lock().server.take());
+        door.stop();
+        door.open().unwrap();
+        web.run();
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

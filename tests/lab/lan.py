@@ -88,6 +88,13 @@ class Lan:
             stop(process)
         for namespace in (self.switch, self.router, self.server):
             remove_namespace(namespace)
+        shutil.rmtree(f"/run/{self.prefix}", ignore_errors=True)
+
+    def short_directory(self):
+        """For sockets and locks, whose paths must be short; it goes with the LAN."""
+        path = Path(f"/run/{self.prefix}")
+        path.mkdir(exist_ok=True)
+        return path
 
     def build(self):
         for namespace in (self.switch, self.router, self.server):

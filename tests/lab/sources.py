@@ -162,7 +162,7 @@ def podman(lan, flavour, directory):
     docker_archive(lan, flavour, directory)
     place = directory / "podman"
     place.mkdir()
-    command = ["podman", f"--root={place}/root", f"--runroot={place}/run", f"--tmpdir={place}/tmp", "--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=file"]
+    command = ["podman", f"--root={place}/root", f"--runroot={lan.short_directory()}", f"--tmpdir={place}/tmp", "--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=file"]
     run(*command, "load", "--quiet", "--input", str(directory / "image.tar"))
     process = lan.start(lan.server, [*command, "system", "service", "--time=0", f"unix://{place}/podman.sock"], directory / "podman.log", own_sysfs=False)
     network.wait_until("podman", lambda: answers(place / "podman.sock"), 60, process)
