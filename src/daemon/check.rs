@@ -54,6 +54,18 @@ pub enum Wanted<'a> {
     Iso(IsoSource<'a>),
 }
 
+impl Wanted<'_> {
+    /// What has to be on this host.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Container(location) => location.path(),
+            Self::Iso(IsoSource::File(location)) if !location.contains("://") => Some(Path::new(*location)),
+            Self::Iso(_) => None,
+        }
+    }
+}
+
 /// Where an ISO that others made comes from.
 #[derive(Debug, Clone, Copy)]
 pub enum IsoSource<'a> {

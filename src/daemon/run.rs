@@ -126,10 +126,12 @@ pub fn pull(args: &Args) -> Result<String, RunError> {
     warn(&medium.warnings);
     let kept = inputs.keep(state.path())?;
     let configs = if kept > 0 { ", with the configuration that was fetched" } else { "" };
+    let (image, place) = (shown(&wanted), state.path().display());
+    // What lies on this host is read where it is, and looked for there again.
+    let beside = wanted.path().map(|path| format!(" and {}", path.display())).unwrap_or_default();
     Ok(format!(
-        "{} is in {}{configs}; to use it without a network, copy that directory and run with:\n  --set state_dir=PATH --set offline=true\n",
-        shown(&wanted),
-        state.path().display()
+        "{image} is in {place}{configs}; to use it without a network, copy that directory{beside}, and run with:\n  \
+         --set state_dir=PATH --set offline=true\n"
     ))
 }
 
@@ -151,8 +153,7 @@ fn open(config: &Config, wanted: &Wanted<'_>) -> Result<(StateDir, Places), RunE
     };
     let removed = leftovers::remove(state.path(), &begun, SystemTime::now());
     if removed.bytes > 0 {
-        let (files, size) = (removed.files, ByteSize(removed.bytes));
-        log::info!("Removed {size} that an earlier run left half-written ({files} files)");
+        log::info!("Removed {} that an earlier run left half-written", ByteSize(removed.bytes));
     }
     Ok((state, places))
 }

@@ -158,7 +158,8 @@ fn other_file_systems_below_it_are_left_out() {
 #[test]
 fn what_changes_while_it_is_read_is_an_error_that_names_it() {
     let (_dir, root) = sample("changes");
-    let ruin: [(&str, fn(&Path)); 4] = [
+    type Ruin = fn(&Path);
+    let ruin: [(&str, Ruin); 4] = [
         ("grows", |path| File::options().append(true).open(path).unwrap().write_all(b"x").unwrap()),
         ("shrinks", |path| File::options().write(true).open(path).unwrap().set_len(1).unwrap()),
         ("vanishes", |path| fs::remove_file(path).unwrap()),

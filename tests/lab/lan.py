@@ -4,10 +4,11 @@
   <prefix>-dhcp  the router: dnsmasq as an ordinary DHCP server that knows nothing of PXE
   <prefix>-srv   the server under test, and the registry
 
-Nothing touches the host's own network. The prefix carries this process's id, so that several labs
-run side by side and a lab whose process was killed is cleared away by the next one.
+Nothing touches the host's own network. The prefix carries this process's id and a number, so that several LANs
+stand side by side and a lab whose process was killed is cleared away by the next one.
 """
 
+import itertools
 import os
 import re
 import shutil
@@ -55,12 +56,15 @@ def listens(pid, port):
     return False
 
 
+NUMBERS = itertools.count()  # a lab may have several LANs at a time
+
+
 class Lan:
     """Up on entering a `with` block, down on leaving it, whatever happened in between."""
 
     def __init__(self, directory, taps=4, dhcp_on_server=False):
         self.directory = Path(directory)
-        self.prefix = f"lab{os.getpid()}"
+        self.prefix = f"lab{os.getpid()}n{next(NUMBERS)}"
         self.switch, self.router, self.server = (f"{self.prefix}-{role}" for role in ("sw", "dhcp", "srv"))
         self.taps = taps
         self.dhcp_on_server = dhcp_on_server
@@ -151,12 +155,13 @@ class Lan:
     def exec(self, namespace, *command):
         return run("ip", "netns", "exec", namespace, *command)
 
-    def start(self, namespace, command, log):
-        """Starts a process in a namespace; it ends with the LAN at the latest."""
+    def start(self, namespace, command, log, own_sysfs=True):
+        """Starts a process in a namespace; it ends with the LAN at the latest. A sysfs of the namespace's own hides the cgroups."""
+        enter = ["ip", "netns", "exec", namespace] if own_sysfs else ["nsenter", f"--net=/run/netns/{namespace}"]
         with open(log, "wb") as out:
-            # `ip netns exec` replaces itself by the command, so the id is the command's own.
+            # Both replace themselves by the command, so the id is the command's own.
             process = subprocess.Popen(
-                ["ip", "netns", "exec", namespace, *command], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                [*enter, *command], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the lab; it ends the processes in order
                 env={**os.environ, **self.environment},
             )
@@ -196,7 +201,7 @@ def remove_namespace(namespace):
 def clear_leftovers():
     """Removes the namespaces of labs whose process is gone."""
     for path in Path("/run/netns").glob("lab*-*"):
-        match = re.fullmatch(r"lab(\d+)-(sw|dhcp|srv)", path.name)
+        match = re.fullmatch(r"lab(\d+)n\d+-(sw|dhcp|srv)", path.name)
         if match and not Path(f"/proc/{match[1]}").exists():
             remove_namespace(path.name)
 

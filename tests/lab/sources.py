@@ -79,8 +79,10 @@ def make_certificate(directory):
 def archived(lan, flavour, target, *flags):
     """Copies the test image out of its registry to where skopeo's `target` says."""
     lan.start_registry(made(flavour) / "registry")
-    source = f"docker://{network.REGISTRY}/kairos-lab:{flavour}"
-    lan.exec(lan.server, "skopeo", "copy", "--quiet", "--src-tls-verify=false", *flags, source, target)
+    source, plain = f"docker://{network.REGISTRY}/kairos-lab:{flavour}", lan.directory / "plain"
+    # Plain first: the image has layers of every compression, and not every target takes them all.
+    lan.exec(lan.server, "skopeo", "copy", "--quiet", "--src-tls-verify=false", "--dest-decompress", source, f"dir:{plain}")
+    run("skopeo", "copy", "--quiet", *flags, f"dir:{plain}", target)
     lan.stop_registry()
 
 
@@ -139,10 +141,10 @@ def dockerd(lan, flavour, directory):
     (place / "daemon.json").write_text("{}")
     address = f"unix://{place}/docker.sock"
     command = [
-        "dockerd", "--storage-driver=vfs", "--bridge=none", "--iptables=false", "--ip6tables=false", f"--config-file={place}/daemon.json",
+        "dockerd", "--storage-driver=vfs", "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", f"--config-file={place}/daemon.json",
         f"--data-root={place}/data", f"--exec-root={place}/exec", f"--pidfile={place}/pid", f"--host={address}",
     ]
-    process = lan.start(lan.server, command, directory / "dockerd.log")
+    process = lan.start(lan.server, command, directory / "dockerd.log", own_sysfs=False)
     network.wait_until("dockerd", lambda: answers(place / "docker.sock"), 60, process)
     run("docker", "--host", address, "load", "--quiet", "--input", str(directory / "image.tar"))
     lan.environment["DOCKER_HOST"] = address
@@ -162,10 +164,10 @@ def podman(lan, flavour, directory):
     place.mkdir()
     command = ["podman", f"--root={place}/root", f"--runroot={place}/run", f"--tmpdir={place}/tmp", "--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=file"]
     run(*command, "load", "--quiet", "--input", str(directory / "image.tar"))
-    process = lan.start(lan.server, [*command, "system", "service", "--time=0", f"unix://{place}/podman.sock"], directory / "podman.log")
+    process = lan.start(lan.server, [*command, "system", "service", "--time=0", f"unix://{place}/podman.sock"], directory / "podman.log", own_sysfs=False)
     network.wait_until("podman", lambda: answers(place / "podman.sock"), 60, process)
     lan.environment["DOCKER_HOST"] = f"unix://{place}/podman.sock"
-    return [f"container_image=docker://localhost/kairos-lab:{flavour}"]
+    return [f"container_image=docker://docker.io/library/kairos-lab:{flavour}"]
 
 
 def answers(path):

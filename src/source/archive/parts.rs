@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -56,7 +57,7 @@ impl<'a> Parts<'a> {
         let directory = cache.path(&Digest([0; 32])).parent().map(Path::to_owned).unwrap_or_default();
         let path = directory.join("spool.part");
         let write = |source| Error::Cache(cache::Error::Write { path: path.clone(), source });
-        let lock = File::options().create(true).append(true).open(&path).map_err(write)?;
+        let lock = File::options().create(true).append(true).mode(0o600).open(&path).map_err(write)?;
         while let Err(std::fs::TryLockError::WouldBlock) = lock.try_lock() {
             if stop.wait(LOCK_POLL) {
                 return Err(Error::Stopped);
@@ -94,7 +95,8 @@ impl<'a> Parts<'a> {
         }
         let path = self.directory.join(format!("{PREFIX}{}{SUFFIX}", self.made.len()));
         let write = |source| Error::from(part::Error::of_write(&path, size, source));
-        let file = Arc::new(File::options().create(true).write(true).truncate(true).open(&path).map_err(write)?);
+        let open = File::options().create(true).write(true).truncate(true).mode(0o600).open(&path);
+        let file = Arc::new(open.map_err(write)?);
         self.made.push(path.clone());
         let (mut hash, mut unflushed) = (Sha256::new(), 0);
         let compression = pour(data, size, |bytes| {
@@ -114,7 +116,7 @@ impl<'a> Parts<'a> {
         Ok(Spooled { digest: Digest(hash.finalize().into()), size, compression, part: Some(path) })
     }
 
-    /// Whether the cache has a blob of that digest and size. What a name says is no reason to remove one of another size.
+    /// Whether the cache has a blob of that digest and size; one of another size is no damage, for a name may mean anything.
     fn has(&self, digest: &Digest, size: u64) -> bool {
         std::fs::metadata(self.cache.path(digest)).is_ok_and(|blob| blob.len() == size)
     }
@@ -126,9 +128,9 @@ impl<'a> Parts<'a> {
             let Some(part) = &spooled.part else { continue };
             let path = self.cache.path(&spooled.digest);
             let write = |source| Error::Cache(cache::Error::Write { path: path.clone(), source });
-            // Two layers may be the same.
-            if self.cache.open_blob(&spooled.digest, spooled.size).is_some() {
-                continue;
+            // One that is there already gives way: this one was hashed just now.
+            if !part.exists() {
+                continue; // The same member is two layers.
             }
             File::open(part).and_then(|file| file.sync_all()).map_err(write)?;
             std::fs::rename(part, &path).map_err(write)?;

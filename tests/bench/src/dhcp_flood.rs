@@ -6,7 +6,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsRawFd;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use auroraboot::dhcp::frame::{self, UdpChecksum};
 use auroraboot::dhcp::packet::Packet;
@@ -32,6 +32,29 @@ pub fn main(arguments: &[String]) {
     let report = load.play(interface);
     let Load { rate, seconds, machines } = load;
     println!("{rate} DISCOVERs/s for {seconds} s from {machines} machines: {report}");
+}
+
+/// Asks every two milliseconds until the first OFFER, and prints when that came, in seconds since 1970.
+pub fn first(arguments: &[String]) {
+    let interface = arguments.first().expect("usage: dhcp-first INTERFACE");
+    let all = netlink::interfaces().expect("a list of interfaces");
+    let card = all.iter().find(|found| found.name == *interface).expect("the interface is there");
+    let socket = PacketSocket::open(card.index, 68, 1 << 20).expect("a packet socket (needs root)");
+    let (load, template, mut frame, mut batch) =
+        (Load { rate: 500, seconds: 0, machines: 1 }, discover(), Vec::new(), Batch::default());
+    println!("asking");
+    for sequence in 0.. {
+        load.write(&mut frame, &template, sequence);
+        let _ = socket.send(&frame); // the cable may be down still
+        std::thread::sleep(Duration::from_millis(2));
+        while socket.receive(&mut batch).is_ok() {
+            if offers(&batch).next().is_some() {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that is set");
+                println!("OFFER at {:.6}", now.as_secs_f64());
+                return;
+            }
+        }
+    }
 }
 
 struct Load {

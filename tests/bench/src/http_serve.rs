@@ -18,10 +18,11 @@ pub fn main(arguments: &[String]) {
     let opened = std::fs::File::open(path).expect("the file");
     let size = opened.metadata().expect("its size").len();
     let blob = Blob::whole(opened, size, "bench");
-    let boot_set = BootSet { kernel: blob.clone(), initrd: blob.clone(), rootfs: blob, cloud_config: None };
+    let (kernel, initrd) = (blob.clone(), blob.clone());
+    let boot_set = BootSet { version: String::new(), kernel, initrd, rootfs: blob, cloud_config: None };
     let cmdline = Cmdline::new(Arch::host(), None).expect("the default command line");
     let names = Names::new([0; 32], address.port());
-    let served = Served { names, loaders: Loaders::default(), boot_set, cmdline };
+    let served = Served::new(names, Loaders::default(), cmdline, boot_set);
     println!("{}", served.names.url_at(address, MacAddr([0x52, 0x54, 0, 0, 0, 1]), file::ROOTFS));
     let (teller, _events) = event::channel(1);
     let netboot = Some(Netboot { address, served: Arc::new(served) });

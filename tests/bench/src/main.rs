@@ -22,6 +22,7 @@ usage: auroraboot-bench TOOL ARGUMENT…
   tftp-get       TFTP clients, with windows and made-up loss
   tftp-serve     a folder, served by the product's TFTP loop
   dhcp-flood     machines that send DISCOVERs at a rate
+  dhcp-first     one that asks until its first OFFER
   squashfs       a directory tree, packed by the product's writer
   image          an ISO out of an OCI layout
   customise      a cloud config put into an ISO, and its checksum
@@ -36,6 +37,7 @@ fn main() {
     let arguments: Vec<String> = arguments.collect();
     let outcome = match tool.as_str() {
         "http-load" => return http_load::main(arguments),
+        "dhcp-first" => return dhcp_flood::first(&arguments),
         "http-serve" => return http_serve::main(&arguments),
         "tftp-get" => return tftp_get::main(&arguments),
         "tftp-serve" => return tftp_serve::main(&arguments),

@@ -118,6 +118,13 @@ fn what_rots_in_the_cache_is_not_given_out() {
     let image = spooled.image(&cache).unwrap();
     assert_eq!(tar_of(&image, 0).unwrap(), sample.tars[0]);
     assert!(tar_of(&image, 1).is_err());
+    // What comes again from an archive that does not name it by its digest takes its place.
+    let docker = place.spool(&mut &tar(&sample.legacy("x:v1"))[..], None).unwrap();
+    let rotten = cache.path(&docker.diff_ids[1]);
+    fs::write(&rotten, vec![0; sample.tars[1].len()]).unwrap();
+    assert!(tar_of(&docker.image(&cache).unwrap(), 1).is_err());
+    place.spool(&mut &tar(&sample.legacy("x:v1"))[..], None).unwrap();
+    assert!(tars(&docker.image(&cache).unwrap()) == sample.tars);
     fs::write(cache.path(&layer.digest), &bytes[..middle]).unwrap();
     assert!(spooled.image(&cache).is_none(), "one of another size is not the layer");
 }
