@@ -37,8 +37,10 @@ impl Engine {
         let dir = std::mem::ManuallyDrop::new(TempDir::new(name));
         let path = dir.path().display().to_string();
         let daemon = command.replace("DIR", &path);
-        // Statics are not dropped, so the kernel tells the shell when the tests end, and the shell ends the daemon.
-        let script = format!("trap 'kill $daemon' TERM; {daemon} & daemon=$!; wait; wait; rm -rf {path}");
+        // Statics are not dropped, so the kernel tells the shell when the tests end, and the shell ends the daemon. What that mounted goes
+        // with its namespace, however it ended.
+        let script =
+            format!("trap 'kill $daemon' TERM; unshare --mount {daemon} & daemon=$!; wait; wait; rm -rf {path}");
         let mut log = BufReader::new(spawn_for_life(script));
         let mut seen = String::new();
         while !seen[seen.trim_end().rfind('\n').unwrap_or(0)..].contains(ready) {

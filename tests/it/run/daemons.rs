@@ -106,7 +106,7 @@ fn an_export_is_interrupted_and_killed_and_then_goes_well() {
     let daemon = hangs_at_first("killed", 2);
     for signal in ["INT", "KILL"] {
         let mut run = site.start_with(&daemon.socket(), "docker://boot/it");
-        run.wait_for("Export: Waiting for Docker 26.1 at ");
+        run.wait_for("Export: Reading");
         let asked = Instant::now();
         run.signal(signal);
         let ended = run.outcome();
