@@ -170,10 +170,10 @@ class Lan:
         self.registry.send_signal(signal.SIGCONT)
 
     def connections_begun(self):
-        """How many TCP connections the server's processes have tried to open so far, whatever became of them."""
-        table = self.exec(self.server, "cat", "/proc/net/snmp")
-        names, values = (line.split()[1:] for line in table.splitlines() if line.startswith("Tcp:"))
-        return int(dict(zip(names, values))["ActiveOpens"])
+        """How often the server's processes have tried so far to open a TCP connection, or to reach an address beyond the LAN."""
+        lines = self.exec(self.server, "cat", "/proc/net/snmp").splitlines()
+        rows = {names.split()[0]: dict(zip(names.split(), values.split())) for names, values in zip(lines[::2], lines[1::2])}
+        return int(rows["Tcp:"]["ActiveOpens"]) + int(rows["Ip:"]["OutNoRoutes"])
 
     def exec(self, namespace, *command):
         return run("ip", "netns", "exec", namespace, *command)

@@ -105,7 +105,7 @@ class Offline(Scenario):
         images = super().boot(lan, product, nodes, image)
         tried = lan.connections_begun() - self.connections
         if tried:
-            raise RuntimeError(f"offline, it has begun {tried} TCP connections")
+            raise RuntimeError(f"offline, it has tried {tried} times to connect to somebody")
         return images
 
 
