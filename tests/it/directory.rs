@@ -20,7 +20,7 @@ use auroraboot::units::Digest;
 
 use crate::media;
 use crate::registry::real::TempDir;
-use crate::rootfs::layers::{Listing, MemoryImage, directory as directory_entry, merge, tar};
+use crate::rootfs::layers::{Listing, directory as directory_entry, merge};
 use crate::rootfs::oracle::{Scratch, hard_cases, list_tree, umoci};
 use crate::run::SmallDisk;
 
@@ -228,8 +228,9 @@ fn a_directory_swapped_for_a_link_leads_nowhere() {
 /// Its owner swaps a directory for a link to one of somebody else's while root walks.
 #[test]
 fn the_walk_is_not_led_out_of_the_directory() {
-    let (dir, root) = sample("race");
-    let secrets = dir.path().join("secrets");
+    let dir = TempDir::new("directory-race");
+    let (root, secrets) = (dir.path().join("rootfs"), dir.path().join("secrets"));
+    fs::create_dir_all(root.join("usr/bin")).unwrap();
     fs::create_dir_all(secrets.join("name-of-a-secret")).unwrap();
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -304,24 +305,20 @@ fn an_unpacked_image_is_the_image() {
 
 #[test]
 fn an_unpacked_image_makes_the_same_medium() {
-    let mut entries = media::layers().concat();
-    entries.retain(|entry| !entry.path.starts_with(b".wh.") && entry.path != b"gone" && entry.path != b"dev/null");
-    for path in ["usr", "usr/bin", "usr/lib/shim", "usr/lib/grub", "boot", "lib/modules", "etc", "dev"] {
-        entries.insert(1, directory_entry(path));
-    }
-    entries.sort_by_key(|entry| entry.kind != b'5');
-    let image = MemoryImage::of(&[&entries]);
+    let mut layers = media::layers();
+    let parents =
+        ["usr", "usr/bin", "usr/lib", "usr/lib/modules", "usr/lib/shim", "usr/lib/grub", "boot", "etc", "dev"];
+    let parents = parents.iter().chain(["usr/lib/grub/x86_64-efi-signed"].iter()).map(directory_entry);
+    layers[0].retain(|entry| entry.path != b"dev/null"); // left out
+    layers[0].splice(1..1, parents);
     let place = media::Place::new("unpacked");
-    let (root, archive) = (place.scratch.0.join("rootfs"), place.scratch.0.join("image.tar"));
-    fs::create_dir(&root).unwrap();
-    fs::write(&archive, tar(&entries)).unwrap();
-    let (into, archive) = (root.to_str().unwrap(), archive.to_str().unwrap());
-    run("tar", &["-C", into, "--xattrs", "--xattrs-include=*", "--numeric-owner", "--same-owner", "-xpf", archive]);
+    umoci(&place.scratch.0, &layers).unwrap();
+    let (image, root) = (media::image(&layers), place.scratch.0.join("root"));
     let content = |source: &dyn LayerSource| {
         let medium = place.build(source).unwrap();
         assert!(!medium.reused);
         let offset = medium.squashfs[0].offset.to_string();
-        let listed = media::tool("unsquashfs", &["-o", &offset, "-llnc", medium.iso.path.to_str().unwrap()]);
+        let listed = media::tool("unsquashfs", &["-o", &offset, "-lln", medium.iso.path.to_str().unwrap()]);
         let into = place.scratch.0.join("content");
         let _ = fs::remove_dir_all(&into);
         media::tool(

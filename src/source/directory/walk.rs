@@ -245,7 +245,7 @@ fn join_names(entries: &mut [Entry]) {
     for number in 0..entries.len() {
         let Entry { member, state } = &entries[number];
         // File systems of virtual machines and networks give inode numbers out twice: then more than these differs.
-        if !matches!(member.kind, MemberKind::File { .. }) || state.links < 2 {
+        if member.kind == MemberKind::Directory || state.links < 2 {
             continue;
         }
         let first = *names.entry(*state).or_insert(number);
