@@ -177,6 +177,15 @@ pub const SPOOL_PARTS_MAX: usize = 4_096;
 /// All layers together that are written for one stream.
 pub const SPOOL_BYTES_MAX: u64 = 256 << 30;
 
+// ── source: directories of this host ─────────────────────────────────────────────────────────────────────────────
+
+/// Extended attributes of one file of a directory, names and values: Linux allows 64 KiB a value, ext4 4 KiB for all of them. Less than
+/// [`TAR_EXTENSION_BYTES_MAX`], which they are read back under.
+pub const DIRECTORY_FILE_XATTR_BYTES_MAX: usize = 512 << 10;
+
+/// Extended attributes of all files of a directory, equal ones counted each time: they are in memory while it is read.
+pub const DIRECTORY_XATTR_BYTES_MAX: usize = 64 << 20;
+
 // ── rootfs ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Characters of one name, path or other text of an image in a message.

@@ -4,23 +4,22 @@
 //! tar is made while it is read. Every file is opened below the directory with no link followed and held against what the walk saw: the
 //! tree may be another user's, and whoever writes to it meanwhile gets an error, never an image of two halves.
 
+mod stream;
 mod walk;
 
-use std::ffi::OsStr;
-use std::fs::{File, Metadata};
-use std::io::{self, Cursor, Read};
-use std::os::unix::ffi::OsStrExt;
+use std::fs::Metadata;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::stream::TarStream;
+use super::retry::Stop;
 use crate::limits;
-use crate::rootfs::LayerSource;
-use crate::rootfs::tar::{self, Member, MemberKind};
+use crate::rootfs::tar::Member;
+use crate::rootfs::{LayerSource, shown};
 use crate::sys::beneath::Beneath;
 use crate::units::Digest;
-
-use super::retry::Stop;
 
 /// Why a directory cannot be an image.
 #[derive(Debug, thiserror::Error)]
@@ -35,18 +34,30 @@ pub enum Error {
     HoldsState { path: PathBuf, state_dir: PathBuf },
     #[error("{0} is empty")]
     Empty(PathBuf),
-    #[error("cannot read {path}")]
+    #[error("cannot read {}", words(path))]
     Read { path: PathBuf, source: io::Error },
-    #[error("{0} cannot be read by this user; run as root, or in `podman unshare` if podman unpacked it")]
+    #[error("{} cannot be read by this user; run as root, or in `podman unshare` if podman unpacked it", words(.0))]
     Denied(PathBuf),
-    #[error("the name of {0} begins with .wh., which means a removed file in an image; rename it")]
+    #[error("{} was changed while the directory was being looked through; run again when nothing writes to it", words(.0))]
+    Changed(PathBuf),
+    #[error("the name of {} begins with .wh., which means a removed file in an image; rename it", words(.0))]
     Whiteout(PathBuf),
-    #[error("the path of {0} is longer than {max} bytes", max = limits::PATH_BYTES_MAX)]
+    #[error("the path of {} takes {max} bytes or more", words(.0), max = limits::PATH_BYTES_MAX)]
     Long(PathBuf),
-    #[error("{path} has more than {max} files", max = limits::TREE_ENTRIES_MAX)]
-    TooMany { path: PathBuf },
+    #[error(
+        "the extended attributes of {} take more than {max} bytes, or have a name with =, which no image can hold", words(.0),
+        max = limits::DIRECTORY_FILE_XATTR_BYTES_MAX
+    )]
+    Attributes(PathBuf),
+    #[error("{path} has more than {max} {what}")]
+    TooMany { path: PathBuf, max: usize, what: &'static str },
     #[error("stopped")]
     Stopped,
+}
+
+/// The tree may be another user's: a name in it must not steer the operator's terminal.
+fn words(path: &Path) -> String {
+    shown(&path.to_string_lossy())
 }
 
 /// A root file system of this host. Nothing of it is copied before its layer is read.
@@ -73,10 +84,12 @@ struct Entry {
 }
 
 /// What changes when somebody writes to a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct State {
     device: u64,
     inode: u64,
+    /// Names of the file, those outside the tree counted.
+    links: u64,
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
@@ -87,6 +100,7 @@ impl State {
         Self {
             device: found.dev(),
             inode: found.ino(),
+            links: found.nlink(),
             size: found.size(),
             modified: (found.mtime(), found.mtime_nsec()),
             changed: (found.ctime(), found.ctime_nsec()),
@@ -117,23 +131,6 @@ pub fn open(path: &Path, state_dir: &Path, stop: &Stop) -> Result<DirectoryLayer
     walk::walk(root, stop)
 }
 
-impl Tree {
-    fn place(&self, entry: &Entry) -> PathBuf {
-        self.root.join(OsStr::from_bytes(&entry.member.path))
-    }
-
-    fn open(&self, entry: &Entry) -> io::Result<OpenFile> {
-        let file = self.below.file(Path::new(OsStr::from_bytes(&entry.member.path)))?;
-        let open = OpenFile { file, left: entry.state.size, state: entry.state };
-        open.check()?;
-        Ok(open)
-    }
-
-    fn named(&self, entry: &Entry, error: &io::Error) -> io::Error {
-        io::Error::new(error.kind(), format!("{}: {error}", self.place(entry).display()))
-    }
-}
-
 impl LayerSource for DirectoryLayer {
     fn count(&self) -> usize {
         1
@@ -145,85 +142,6 @@ impl LayerSource for DirectoryLayer {
 
     fn open(&self, _layer: usize) -> io::Result<Box<dyn Read + Send>> {
         let tree = Arc::clone(&self.tree);
-        Ok(Box::new(TarStream { tree, next: 0, block: Cursor::default(), file: None }))
+        Ok(Box::new(TarStream::new(tree)))
     }
-}
-
-/// The tree as a tar archive.
-struct TarStream {
-    tree: Arc<Tree>,
-    /// Of the entries.
-    next: usize,
-    /// Headers, or what fills the last block of a file up.
-    block: Cursor<Vec<u8>>,
-    file: Option<OpenFile>,
-}
-
-impl Read for TarStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            let got = self.block.read(buffer)?;
-            if got > 0 {
-                return Ok(got);
-            }
-            if let Some(file) = &mut self.file {
-                let entry = &self.tree.entries[self.next - 1];
-                let got = file.read(buffer).map_err(|error| self.tree.named(entry, &error))?;
-                if got > 0 {
-                    return Ok(got);
-                }
-                self.block = Cursor::new(vec![0; tar::padding(entry.state.size) as usize]);
-                self.file = None;
-            } else if let Some(entry) = self.tree.entries.get(self.next) {
-                self.next += 1;
-                self.block = Cursor::new(tar::encode(&entry.member));
-                if matches!(entry.member.kind, MemberKind::File { .. }) {
-                    self.file = Some(self.tree.open(entry).map_err(|error| self.tree.named(entry, &error))?);
-                }
-            } else if self.next == self.tree.entries.len() {
-                self.next += 1; // the end is written once
-                self.block = Cursor::new(tar::END.to_vec());
-            } else {
-                return Ok(0);
-            }
-        }
-    }
-}
-
-/// A file that must not change while it is read.
-struct OpenFile {
-    file: File,
-    left: u64,
-    state: State,
-}
-
-impl OpenFile {
-    fn check(&self) -> io::Result<()> {
-        if State::of(&self.file.metadata()?) == self.state { Ok(()) } else { Err(changed()) }
-    }
-}
-
-impl Read for OpenFile {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        if want == 0 {
-            return Ok(0);
-        }
-        let got = self.file.read(&mut buffer[..want])?;
-        if got == 0 {
-            return Err(changed());
-        }
-        self.left -= got as u64;
-        if self.left == 0 {
-            self.check()?;
-        }
-        Ok(got)
-    }
-}
-
-fn changed() -> io::Error {
-    io::Error::other("it was changed while the directory was being read; run again when nothing writes to it")
 }

@@ -1,16 +1,21 @@
-//! Opens files below a directory without ever leaving it, whoever may put a link in the way meanwhile.
+//! Opens what is below a directory without ever leaving it, whoever may put a link in the way meanwhile.
 
-use std::ffi::{CString, c_long};
-use std::fs::File;
+use std::ffi::{CString, OsStr, c_long};
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
-/// A directory that files are opened below.
+/// A directory that files and directories are opened below.
 #[derive(Debug)]
 pub struct Beneath(File);
+
+// `resolve` of `struct open_how` (openat2(2)).
+const RESOLVE_NO_XDEV: u64 = 0x01;
+const RESOLVE_NO_SYMLINKS: u64 = 0x04;
+const RESOLVE_BENEATH: u64 = 0x08;
 
 impl Beneath {
     /// # Errors
@@ -26,8 +31,35 @@ impl Beneath {
     /// The system's; `ELOOP` for a link on the way.
     pub fn file(&self, path: &Path) -> io::Result<File> {
         // Without waiting for whoever writes to a pipe; of a regular file it changes nothing.
-        let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
-        match self.openat2(path, flags) {
+        self.opened(path, libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY, 0)
+    }
+
+    /// Opens a directory of the same mount. No part of `path`, which is relative, may be a symbolic link.
+    ///
+    /// # Errors
+    /// The system's; `ELOOP` for a link on the way, `EXDEV` for another mount, which kernels before 5.6 do not tell.
+    pub fn directory(&self, path: &Path) -> io::Result<Self> {
+        let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+        self.opened(path, flags, RESOLVE_NO_XDEV).map(Self)
+    }
+
+    /// Of the directory itself.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        self.0.metadata()
+    }
+
+    /// For calls that only know paths: what is called `name` in this directory, wherever the directory is moved to. Good as long as
+    /// `self` lives and /proc is mounted. An empty name is the directory itself.
+    #[must_use]
+    pub fn place_of(&self, name: &OsStr) -> PathBuf {
+        Path::new("/proc/self/fd").join(self.0.as_raw_fd().to_string()).join(name)
+    }
+
+    fn opened(&self, path: &Path, flags: i32, resolve: u64) -> io::Result<File> {
+        match self.openat2(path, flags, resolve) {
             // Kernels before 5.6, and sandboxes that do not know the call.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
                 self.by_steps(path, flags)
@@ -36,7 +68,7 @@ impl Beneath {
         }
     }
 
-    fn openat2(&self, path: &Path, flags: i32) -> io::Result<File> {
+    fn openat2(&self, path: &Path, flags: i32, resolve: u64) -> io::Result<File> {
         /// `struct open_how` (openat2(2)).
         #[repr(C)]
         struct How {
@@ -44,11 +76,9 @@ impl Beneath {
             mode: u64,
             resolve: u64,
         }
-        const RESOLVE_NO_SYMLINKS: u64 = 0x04;
-        const RESOLVE_BENEATH: u64 = 0x08;
         let path = CString::new(path.as_os_str().as_bytes())?;
         let flags = u64::try_from(flags).unwrap_or_default();
-        let how = How { flags, mode: 0, resolve: RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS };
+        let how = How { flags, mode: 0, resolve: resolve | RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS };
         // SAFETY: the descriptor is open, the path ends in a zero byte, `how` lives and its size is the one that is named.
         let opened = unsafe {
             libc::syscall(libc::SYS_openat2, self.0.as_raw_fd(), path.as_ptr(), &raw const how, size_of::<How>())
@@ -104,6 +134,13 @@ mod tests {
             assert!(at_once(path).is_err() && by_steps(path).is_err(), "{path}");
         }
         assert!(Beneath::open(&scratch.join("secret")).is_err());
+        for path in ["up", "..", "dir/file", "missing"] {
+            assert!(beneath.directory(Path::new(path)).is_err(), "{path}");
+        }
+        let inner = beneath.directory(Path::new("dir")).unwrap();
+        fs::rename(scratch.join("in/dir"), scratch.join("in/moved")).unwrap();
+        assert_eq!(fs::read_to_string(inner.place_of(OsStr::new("file"))).unwrap(), "file", "where it is now");
+        assert_eq!(fs::read_dir(inner.place_of(OsStr::new(""))).unwrap().count(), 1);
         fs::remove_dir_all(&scratch).unwrap();
     }
 }

@@ -8,6 +8,7 @@ pub mod block;
 pub mod descriptors;
 pub mod discard;
 pub mod disk;
+pub mod holes;
 pub mod memory;
 pub mod netlink;
 pub mod packet_socket;

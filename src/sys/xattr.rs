@@ -9,17 +9,24 @@ use std::ptr;
 /// Name and value of each attribute of what is at `path`, a symbolic link itself included. A file system without attributes has none.
 ///
 /// # Errors
-/// The system's.
-pub fn list(path: &Path) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+/// The system's; `E2BIG` if they take more than `bytes_max` together.
+pub fn list(path: &Path, bytes_max: usize) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let names = match names(&path) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => return Ok(Vec::new()),
         names => names?,
     };
     let mut attributes = Vec::new();
+    let mut bytes = 0;
     for name in names.split_inclusive(|byte| *byte == 0).filter_map(|name| CStr::from_bytes_with_nul(name).ok()) {
         match value(&path, name) {
-            Ok(value) => attributes.push((name.to_bytes().to_vec(), value)),
+            Ok(value) => {
+                bytes += name.count_bytes() + value.len();
+                if bytes > bytes_max {
+                    return Err(io::Error::from_raw_os_error(libc::E2BIG));
+                }
+                attributes.push((name.to_bytes().to_vec(), value));
+            }
             // Taken away meanwhile.
             Err(error) if error.raw_os_error() == Some(libc::ENODATA) => {}
             Err(error) => return Err(error),
@@ -68,7 +75,7 @@ mod tests {
 
     #[test]
     fn what_is_there_is_listed() {
-        assert_eq!(list(Path::new("/proc/self/status")).unwrap(), [], "a file without any");
-        assert_eq!(list(Path::new("/missing/file")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(list(Path::new("/proc/self/status"), 0).unwrap(), [], "a file without any");
+        assert_eq!(list(Path::new("/missing/file"), 0).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, chown, lchown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use auroraboot::limits;
 use auroraboot::rootfs::LayerSource;
@@ -16,9 +18,10 @@ use auroraboot::source::directory::{self, DirectoryLayer, Error};
 use auroraboot::source::retry::Stop;
 use auroraboot::units::Digest;
 
+use crate::media;
 use crate::registry::real::TempDir;
-use crate::rootfs::layers::{Listing, merge};
-use crate::rootfs::oracle::list_tree;
+use crate::rootfs::layers::{Listing, directory as directory_entry, merge};
+use crate::rootfs::oracle::{Scratch, hard_cases, list_tree, umoci};
 use crate::run::SmallDisk;
 
 fn open(path: &Path) -> Result<DirectoryLayer, Error> {
@@ -64,6 +67,9 @@ fn sample(name: &str) -> (TempDir, PathBuf) {
     run("setfattr", &["-n", "user.note", "-v", "hello", &path_of("etc/passwd")]);
     let sparse = File::create(root.join("var/sparse")).unwrap();
     sparse.set_len(5 << 20).unwrap();
+    sparse.write_all_at(b"in the middle", 3 << 20).unwrap();
+    sparse.write_all_at(b"and at the end", (5 << 20) - 14).unwrap();
+    File::create(root.join("var/hole")).unwrap().set_len(70_000).unwrap();
     let long = root.join("deep").join("d".repeat(200)).join("e".repeat(200));
     fs::create_dir_all(&long).unwrap();
     fs::write(long.join("f".repeat(200)), "deep").unwrap();
@@ -155,6 +161,34 @@ fn other_file_systems_below_it_are_left_out() {
     assert!(listing.contains_key(&b"/data"[..]) && !listing.contains_key(&b"/data/file"[..]));
 }
 
+/// Something that is mounted, until the test ends.
+struct Bound(PathBuf);
+
+impl Bound {
+    fn mount(from: &Path, to: &Path) -> Self {
+        run("mount", &["--bind", from.to_str().unwrap(), to.to_str().unwrap()]);
+        Self(to.to_owned())
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn nor_is_what_of_the_same_file_system_is_mounted_there() {
+    let (dir, root) = sample("bound");
+    fs::create_dir_all(dir.path().join("home/me")).unwrap();
+    fs::create_dir(root.join("home")).unwrap();
+    let _bound = Bound::mount(&dir.path().join("home"), &root.join("home"));
+    let layer = open(&root).unwrap();
+    assert!(layer.warnings[0].ends_with("rootfs, and left out: /home"), "{:?}", layer.warnings);
+    let listing = merge(&layer).unwrap().listing();
+    assert!(listing.contains_key(&b"/home"[..]) && !listing.contains_key(&b"/home/me"[..]));
+}
+
 #[test]
 fn what_changes_while_it_is_read_is_an_error_that_names_it() {
     let (_dir, root) = sample("changes");
@@ -191,6 +225,114 @@ fn a_directory_swapped_for_a_link_leads_nowhere() {
     assert!(error.to_string().contains("rootfs/etc/"), "{error}");
 }
 
+/// Its owner swaps a directory for a link to one of somebody else's while root walks.
+#[test]
+fn the_walk_is_not_led_out_of_the_directory() {
+    let dir = TempDir::new("directory-race");
+    let (root, secrets) = (dir.path().join("rootfs"), dir.path().join("secrets"));
+    fs::create_dir_all(root.join("usr/bin")).unwrap();
+    fs::create_dir_all(secrets.join("name-of-a-secret")).unwrap();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (place, aside, link) = (root.join("usr"), root.join("aside"), root.join("link"));
+            symlink(&secrets, &link).unwrap();
+            while !is_over.load(Ordering::Relaxed) {
+                fs::rename(&place, &aside).unwrap();
+                fs::rename(&link, &place).unwrap();
+                fs::rename(&place, &link).unwrap();
+                fs::rename(&aside, &place).unwrap();
+            }
+        });
+        for _ in 0..500 {
+            let Ok(layer) = open(&root) else { continue };
+            let mut archive = Vec::new();
+            let _ = layer.open(0).unwrap().read_to_end(&mut archive);
+            if archive.windows(16).any(|name| name == b"name-of-a-secret") {
+                is_over.store(true, Ordering::Relaxed);
+                panic!("it was led out");
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn attributes_no_image_can_hold_are_refused_by_name() {
+    let (_dir, root) = sample("attributes");
+    let passwd = root.join("etc/passwd");
+    let set =
+        |path: &Path, name: &str, value: &str| run("setfattr", &["-n", name, "-v", value, path.to_str().unwrap()]);
+    set(&passwd, "user.a=b", "c");
+    let error = open(&root).unwrap_err();
+    assert!(matches!(&error, Error::Attributes(path) if *path == passwd), "{error}");
+    run("setfattr", &["-x", "user.a=b", passwd.to_str().unwrap()]);
+    let _disk = SmallDisk::mount(&root, 4);
+    fs::create_dir(root.join("etc")).unwrap();
+    fs::write(&passwd, "").unwrap();
+    for number in 0..8 {
+        set(&passwd, &format!("trusted.{number}"), &"x".repeat(60_000));
+    }
+    let archive = merge(&open(&root).unwrap()).unwrap().listing();
+    assert_eq!(archive[&b"/etc/passwd"[..]].xattrs.len(), 8, "still fits");
+    set(&passwd, "trusted.8", &"x".repeat(60_000));
+    assert!(8 * 60_000 < limits::DIRECTORY_FILE_XATTR_BYTES_MAX && 9 * 60_000 > limits::DIRECTORY_FILE_XATTR_BYTES_MAX);
+    let error = open(&root).unwrap_err();
+    assert!(matches!(&error, Error::Attributes(path) if *path == passwd), "{error}");
+}
+
+#[test]
+fn names_cannot_steer_a_terminal() {
+    let (_dir, root) = sample("terminal");
+    fs::write(root.join("etc/.wh.\x1b[31m"), "").unwrap();
+    let error = open(&root).unwrap_err().to_string();
+    assert!(error.contains("etc/.wh.\u{fffd}[31m begins"), "{error:?}");
+}
+
+/// What umoci unpacks of an image is that image again.
+#[test]
+fn an_unpacked_image_is_the_image() {
+    let scratch = Scratch::new("directory-umoci");
+    let mut made = 0;
+    for (name, layers) in hard_cases() {
+        let Ok(tree) = umoci(&scratch.0, &layers) else { continue };
+        let got = merge(&open(&scratch.0.join("root")).unwrap()).unwrap().listing();
+        assert_eq!(got, tree, "{name}");
+        made += 1;
+    }
+    assert!(made > 10);
+}
+
+#[test]
+fn an_unpacked_image_makes_the_same_medium() {
+    let mut layers = media::layers();
+    let parents =
+        ["usr", "usr/bin", "usr/lib", "usr/lib/modules", "usr/lib/shim", "usr/lib/grub", "boot", "etc", "dev"];
+    let parents = parents.iter().chain(["usr/lib/grub/x86_64-efi-signed"].iter()).map(directory_entry);
+    layers[0].retain(|entry| entry.path != b"dev/null"); // left out
+    layers[0].splice(1..1, parents);
+    let place = media::Place::new("unpacked");
+    umoci(&place.scratch.0, &layers).unwrap();
+    let (image, root) = (media::image(&layers), place.scratch.0.join("root"));
+    let content = |source: &dyn LayerSource| {
+        let medium = place.build(source).unwrap();
+        assert!(!medium.reused);
+        let offset = medium.squashfs[0].offset.to_string();
+        let listed = media::tool("unsquashfs", &["-o", &offset, "-lln", medium.iso.path.to_str().unwrap()]);
+        let into = place.scratch.0.join("content");
+        let _ = fs::remove_dir_all(&into);
+        media::tool(
+            "unsquashfs",
+            &["-no-progress", "-o", &offset, "-d", into.to_str().unwrap(), medium.iso.path.to_str().unwrap()],
+        );
+        (listed, list_tree(&into))
+    };
+    let (of_image, of_directory) = (content(&image), content(&open(&root).unwrap()));
+    assert_eq!(of_image.0, of_directory.0);
+    assert_eq!(of_image.1, of_directory.1);
+    assert!(place.build(&open(&root).unwrap()).unwrap().reused, "an equal tree is known again");
+}
+
 #[test]
 fn what_is_no_root_file_system_is_refused_by_name() {
     let (dir, root) = sample("refused");
@@ -208,14 +350,14 @@ fn what_is_no_root_file_system_is_refused_by_name() {
     let stop = Stop::default();
     stop.stop();
     assert!(matches!(directory::open(&root, Path::new("/nowhere"), &stop), Err(Error::Stopped)));
-    // Deeper than any path may be: only a walk by descriptors gets there.
+    // Deeper than any path may be.
     let name = "d".repeat(limits::NAME_BYTES_MAX);
     let script =
         format!("cd '{}' && for i in $(seq 20); do mkdir {name} && cd -P {name} || exit 1; done", root.display());
     let deep = Command::new("sh").args(["-c", &script]).status().unwrap();
     assert!(deep.success());
     let error = words(&root);
-    assert!(error.contains("is longer than") || error.contains("cannot read"), "{error}");
+    assert!(error.contains("takes 4096 bytes or more"), "{error}");
     run("rm", &["-rf", root.to_str().unwrap()]);
 }
 

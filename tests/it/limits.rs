@@ -72,6 +72,8 @@ const REACHED: &[(&str, &str)] = &[
     ("TAR_SPARSE_PIECES_MAX", "too_many_sparse_pieces_are_refused"),
     ("PATH_BYTES_MAX", "what_leaves_the_root_or_is_too_long_is_refused"),
     ("NAME_BYTES_MAX", "what_leaves_the_root_or_is_too_long_is_refused"),
+    ("DIRECTORY_FILE_XATTR_BYTES_MAX", "attributes_no_image_can_hold_are_refused_by_name"),
+    ("DIRECTORY_XATTR_BYTES_MAX", "what_a_tree_takes_of_the_memory_is_bounded"),
     ("TREE_ENTRIES_MAX", "bombs_hit_their_bounds"),
     ("TREE_NAME_BYTES_MAX", "paths_and_their_bytes_are_bounded"),
     ("TREE_XATTR_BYTES_MAX", "equal_attribute_sets_are_kept_once_and_all_of_them_are_bounded"),

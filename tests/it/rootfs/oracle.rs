@@ -12,7 +12,7 @@ use super::layers::{
     symlink, tar,
 };
 
-type Layers = Vec<Vec<TestEntry>>;
+pub type Layers = Vec<Vec<TestEntry>>;
 
 /// A directory of its own that is gone when the test ends.
 pub struct Scratch(pub PathBuf);
@@ -74,7 +74,7 @@ fn write_layout(directory: &Path, layers: &Layers) {
 }
 
 /// The tree umoci makes, or what it says.
-fn umoci(scratch: &Path, layers: &Layers) -> Result<Listing, String> {
+pub fn umoci(scratch: &Path, layers: &Layers) -> Result<Listing, String> {
     let (image, root) = (scratch.join("image"), scratch.join("root"));
     write_layout(&image, layers);
     let _ = fs::remove_dir_all(&root);
@@ -207,7 +207,7 @@ fn with(entry: TestEntry, change: impl FnOnce(&mut TestEntry)) -> TestEntry {
 }
 
 #[allow(clippy::too_many_lines)] // a table
-fn hard_cases() -> Vec<(&'static str, Layers)> {
+pub fn hard_cases() -> Vec<(&'static str, Layers)> {
     let capability = || vec![("security.capability".to_owned(), [&[1, 0, 0, 2, 0, 0x20][..], &[0; 14]].concat())];
     vec![
         (
