@@ -40,7 +40,7 @@ const fn not_supported(name: &'static str) -> Key {
 }
 
 const KEYS: &[Key] = &[
-    key("container_image", "The image to boot, by its name in a registry ([registry://]NAME[:TAG])"),
+    key("container_image", "The image to boot; see Images below"),
     key("iso_url", "An ISO to boot instead: its path or URL"),
     key("repository", "A GitHub release to boot instead: its repository, OWNER/NAME"),
     key("release_version", "The release's version (its tag)"),

@@ -42,6 +42,7 @@ pub use warning::Warning;
 
 use crate::limits::CONFIG_FILE_BYTES_MAX;
 use crate::units::Arch;
+use cli::Verb;
 use cloud::Location;
 use node::Node;
 use resolve::Settings;
@@ -344,7 +345,11 @@ fn hint(location: &Location) -> Option<String> {
     } else if path.contains(':') && !is_yaml {
         Some(format!("; did you mean --set container_image={location}?"))
     } else if !path.contains(['.', '/']) {
-        Some(" (and no commands; `auroraboot --help` says what there is)".to_owned())
+        let commands = Verb::WORDS.map(|(word, _)| word);
+        Some(match suggest::closest(path, commands.into_iter()) {
+            Some(command) => format!("; did you mean the command {command}?"),
+            None => format!(", and no such command; there are {}", commands.join(", ")),
+        })
     } else {
         None
     }

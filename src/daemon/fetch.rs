@@ -1,11 +1,11 @@
 //! From the name of a container image to its ISO: image, cache and builder joined.
 
-use crate::daemon::image::{self, Image, at};
+use crate::daemon::image::{self, Image, ImageError, at};
 use crate::daemon::job::Job;
 use crate::daemon::progress::BuildProgress;
 use crate::daemon::registry_layers::RegistryLayers;
 use crate::media::{self, LayerSource, MediaError, Medium, Watch};
-use crate::source::{Location, archive, cache, client, daemon, directory, registry};
+use crate::source::{Location, cache, registry};
 use crate::units::{ByteSize, Digest};
 use std::io;
 use std::sync::atomic::Ordering;
@@ -15,25 +15,13 @@ use std::time::Instant;
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     #[error(transparent)]
-    Client(#[from] client::Error),
-    #[error(transparent)]
-    Registry(#[from] registry::Error),
-    #[error(transparent)]
-    Daemon(#[from] daemon::Error),
-    #[error(transparent)]
-    Directory(#[from] directory::Error),
-    #[error(transparent)]
-    Archive(#[from] archive::OpenError),
+    Image(#[from] ImageError),
     #[error(transparent)]
     Cache(#[from] cache::Error),
     #[error(transparent)]
     Media(#[from] MediaError),
     #[error("cannot read layer {layer}")]
     Layer { layer: Digest, source: io::Error },
-    #[error(
-        "offline is set, and {image} is not in {state_dir}; run `auroraboot pull` with this configuration where there is a network"
-    )]
-    NotPulled { image: String, state_dir: String },
 }
 
 /// Makes the ISO of a container image, or finds it made by an earlier run.

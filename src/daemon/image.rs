@@ -2,7 +2,6 @@
 //!
 //! To find it is cheap; what is large begins to come with the first layer that is opened.
 
-use crate::daemon::fetch::FetchError;
 use crate::daemon::job::Job;
 use crate::daemon::progress;
 use crate::daemon::registry_layers::RegistryLayers;
@@ -12,7 +11,8 @@ use crate::source::credentials::Keychain;
 use crate::source::daemon::{self, DaemonLayers};
 use crate::source::directory::DirectoryLayer;
 use crate::source::{
-    BlobCache, ImageManifest, Location, Reference, Registry, Transferred, archive, directory, manifest, registry,
+    BlobCache, ImageManifest, Location, Reference, Registry, Transferred, archive, cache, client, directory, manifest,
+    registry,
 };
 use crate::sys::time::LocalTime;
 use crate::units::{ByteSize, Digest, chain};
@@ -21,6 +21,33 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    #[error(transparent)]
+    Daemon(#[from] daemon::Error),
+    #[error(transparent)]
+    Directory(#[from] directory::Error),
+    #[error(transparent)]
+    Archive(#[from] archive::OpenError),
+    #[error(transparent)]
+    Cache(#[from] cache::Error),
+    #[error(
+        "offline is set, and {image} is not in {state_dir}; run `auroraboot pull` with this configuration where there is a network"
+    )]
+    NotPulled { image: String, state_dir: String },
+}
+
+impl ImageError {
+    fn not_pulled(image: impl fmt::Display, job: &Job<'_>) -> Self {
+        Self::NotPulled { image: image.to_string(), state_dir: job.state_dir.display().to_string() }
+    }
+}
 
 /// An image that was found. Nothing of it need be here yet.
 #[derive(Debug)]
@@ -78,15 +105,15 @@ impl Image {
 /// Finds the image at `location`.
 ///
 /// # Errors
-/// [`FetchError`]
-pub fn find(location: &Location, job: &Job<'_>) -> Result<Image, FetchError> {
+/// [`ImageError`]
+pub fn find(location: &Location, job: &Job<'_>) -> Result<Image, ImageError> {
     match location {
         Location::Registry(reference) => find_in_registry(reference, job),
         Location::Named { name, reference } => match ask_daemon(name, job)? {
             Some(found) => found_in_daemon(found, job),
             None => match find_in_registry(reference, job) {
                 // It may have been pulled out of a daemon that is not here.
-                Err(error @ FetchError::NotPulled { .. }) => recall_from_daemon(name, job)?.ok_or(error),
+                Err(error @ ImageError::NotPulled { .. }) => recall_from_daemon(name, job)?.ok_or(error),
                 found => found,
             },
         },
@@ -96,14 +123,14 @@ pub fn find(location: &Location, job: &Job<'_>) -> Result<Image, FetchError> {
     }
 }
 
-fn find_in_registry(reference: &Reference, job: &Job<'_>) -> Result<Image, FetchError> {
+fn find_in_registry(reference: &Reference, job: &Job<'_>) -> Result<Image, ImageError> {
     let (cache, arch) = (job.cache()?, *job.config.arch);
     let keychain = Keychain::from_env(|name| std::env::var(name).ok());
     let registry = Registry::new(&job.registry_client()?, &keychain, reference.clone())?;
     job.ends(registry.client());
     let manifest = if *job.config.offline {
         let (manifest, when) =
-            registry::recall(reference, arch, &cache).ok_or_else(|| job.not_pulled(&reference.to_string()))?;
+            registry::recall(reference, arch, &cache).ok_or_else(|| ImageError::not_pulled(reference, job))?;
         log::info!("Pull: offline: {reference} is what it was {}", at(when));
         manifest
     } else {
@@ -123,7 +150,7 @@ fn find_in_registry(reference: &Reference, job: &Job<'_>) -> Result<Image, Fetch
 ///
 /// # Errors
 /// The run is to end.
-pub fn ask_daemon(name: &daemon::Name, job: &Job<'_>) -> Result<Option<daemon::Found>, FetchError> {
+pub fn ask_daemon(name: &daemon::Name, job: &Job<'_>) -> Result<Option<daemon::Found>, ImageError> {
     let found = match job.daemon() {
         Ok(None) => return Ok(None),
         Ok(Some(daemon)) => daemon.find(name, *job.config.arch),
@@ -139,14 +166,14 @@ pub fn ask_daemon(name: &daemon::Name, job: &Job<'_>) -> Result<Option<daemon::F
     }
 }
 
-fn find_in_daemon(name: &daemon::Name, job: &Job<'_>) -> Result<Image, FetchError> {
+fn find_in_daemon(name: &daemon::Name, job: &Job<'_>) -> Result<Image, ImageError> {
     let (cache, arch) = (job.cache()?, *job.config.arch);
     if *job.config.offline
         && let Some(image) = recall_from_daemon(name, job)?
     {
         return Ok(image);
     }
-    let daemon = job.daemon()?.ok_or_else(|| job.not_pulled(&format!("docker://{name}")))?;
+    let daemon = job.daemon()?.ok_or_else(|| ImageError::not_pulled(format_args!("docker://{name}"), job))?;
     match daemon.require(name, arch) {
         Err(error) if error.is_unreachable() && !job.stop.is_asked() => {
             let Some((layers, when)) = daemon::recall(name, arch, &cache) else { return Err(error.into()) };
@@ -158,13 +185,13 @@ fn find_in_daemon(name: &daemon::Name, job: &Job<'_>) -> Result<Image, FetchErro
 }
 
 /// What an earlier run exported from a daemon under that name, where no server is to be asked.
-fn recall_from_daemon(name: &daemon::Name, job: &Job<'_>) -> Result<Option<Image>, FetchError> {
+fn recall_from_daemon(name: &daemon::Name, job: &Job<'_>) -> Result<Option<Image>, ImageError> {
     let Some((layers, when)) = daemon::recall(name, *job.config.arch, &job.cache()?) else { return Ok(None) };
     log::info!("Export: offline: docker://{name} is what it was {}", at(Some(when)));
     Ok(Some(Image::here(layers)))
 }
 
-fn found_in_daemon(found: daemon::Found, job: &Job<'_>) -> Result<Image, FetchError> {
+fn found_in_daemon(found: daemon::Found, job: &Job<'_>) -> Result<Image, ImageError> {
     let (name, size, count) = (&found.name, ByteSize(found.size), found.diff_ids.len());
     let layers = if count == 1 { "layer" } else { "layers" };
     log::info!("Export: {name} for {} is in {}: {count} {layers}, {size}", found.arch, found.daemon());
@@ -178,7 +205,7 @@ fn found_in_daemon(found: daemon::Found, job: &Job<'_>) -> Result<Image, FetchEr
     Ok(Image { layers: Box::new(layers), is_here })
 }
 
-fn find_in_archive(archive: &ArchiveRef, job: &Job<'_>) -> Result<Image, FetchError> {
+fn find_in_archive(archive: &ArchiveRef, job: &Job<'_>) -> Result<Image, ImageError> {
     let arch = *job.config.arch;
     log::info!("Archive: Looking into {archive} ({arch})");
     let mut show = progress::of_reading("Archive");
@@ -190,7 +217,7 @@ fn find_in_archive(archive: &ArchiveRef, job: &Job<'_>) -> Result<Image, FetchEr
     Ok(Image::here(image))
 }
 
-fn find_in_directory(path: &Path, job: &Job<'_>) -> Result<Image, FetchError> {
+fn find_in_directory(path: &Path, job: &Job<'_>) -> Result<Image, ImageError> {
     log::info!("Directory: Looking through {}", path.display());
     let layer = directory::open(path, job.state_dir, &job.source_stop())?;
     for warning in &layer.warnings {
@@ -205,7 +232,7 @@ fn recall(
     job: &Job<'_>,
     cache: &BlobCache,
     error: registry::Error,
-) -> Result<ImageManifest, FetchError> {
+) -> Result<ImageManifest, ImageError> {
     let Some((image, when)) = registry::recall(reference, *job.config.arch, cache) else { return Err(error.into()) };
     let (cause, digest, when) = (chain(&error), image.digest, at(when));
     log::warn!("the registry cannot be asked ({cause}): using {digest} that {reference} was {when}");

@@ -2,7 +2,6 @@
 
 use crate::config::Config;
 use crate::daemon::check::menu_options;
-use crate::daemon::fetch::FetchError;
 use crate::daemon::places::{PRODUCT, Places};
 use crate::daemon::stop::Stop;
 use crate::media;
@@ -78,12 +77,6 @@ impl<'a> Job<'a> {
         let asked = daemon.clone();
         self.stop.tell(move || asked.stop());
         Ok(Some(daemon))
-    }
-
-    /// Why an image cannot be had offline.
-    #[must_use]
-    pub fn not_pulled(&self, image: &str) -> FetchError {
-        FetchError::NotPulled { image: image.to_owned(), state_dir: self.state_dir.display().to_string() }
     }
 
     /// # Errors

@@ -7,12 +7,12 @@ use crate::daemon::job::Job;
 use crate::daemon::places::PRODUCT;
 use crate::daemon::progress;
 use crate::iso::read;
-use crate::media::{self, Artifact, CustomError, Given, InspectError, Medium};
+use crate::media::{self, Artifact, CustomError, FileError, Given, InspectError, Medium};
 use crate::source::fetch as file;
 use crate::source::{Client, FetchedIso, Settings, Token, Verified, client, fetch_iso, fetch_release, release};
 use crate::units::{Arch, ByteSize, Digest};
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Everything that is there to be served or copied to sticks.
@@ -124,7 +124,21 @@ fn arch(medium: &Medium, wanted: &Wanted<'_>, config: &Config) -> Arch {
 }
 
 fn iso(source: &IsoSource<'_>, job: &Job<'_>) -> Result<Medium, PrepareError> {
+    if let IsoSource::File(location) = source {
+        look_into(Path::new(location))?;
+    }
     inspect(download(source, job, &job.client()?)?, job)
+}
+
+/// Whether a file of this host is an ISO at all, before it takes the place of what an earlier run made.
+fn look_into(path: &Path) -> Result<(), InspectError> {
+    let Ok(found) = fs::metadata(path) else { return Ok(()) };
+    if !found.is_file() {
+        return Ok(()); // fetching says what it is
+    }
+    let file = File::open(path).map_err(|source| FileError::Read { path: path.to_owned(), source })?;
+    let looked = read::Image::open(&file, found.len()).map(drop);
+    looked.map_err(|source| InspectError::Iso { path: path.to_owned(), source })
 }
 
 /// An ISO that others made, whole and at its place.

@@ -108,7 +108,11 @@ impl Read for LayerReader {
         };
         let room = usize::try_from(end - self.at).unwrap_or(usize::MAX).min(buffer.len());
         match file.read_at(&mut buffer[..room], self.at)? {
-            0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the layer's file was cut while it was read")),
+            // What turned out to be wrong is cut first and told then.
+            0 => Err(match self.blob.wait() {
+                Err(error) => io::Error::other(Failed(error)),
+                Ok(()) => io::Error::new(io::ErrorKind::UnexpectedEof, "the layer's file was cut while it was read"),
+            }),
             count => {
                 self.at += count as u64;
                 Ok(count)
@@ -170,6 +174,17 @@ mod tests {
         blob.fail(&Arc::new(Error::Stopped));
         assert_eq!(reader.read(&mut [0; 8]).unwrap_err().to_string(), Error::Stopped.to_string());
         assert!(blob.wait().is_err());
+    }
+
+    #[test]
+    fn a_file_that_is_cut_means_that_the_reason_is_coming() {
+        let (blob, file) = blob(b"abc");
+        blob.expose(&Arc::new(File::open("/dev/null").unwrap()), 2);
+        let reader = LayerReader::new(Arc::clone(&blob));
+        let read = std::thread::spawn(move || io::read_to_string(reader).unwrap_err().to_string());
+        blob.fail(&Arc::new(Error::Stopped));
+        assert_eq!(read.join().unwrap(), Error::Stopped.to_string());
+        drop(file);
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl FromStr for Location {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
-        let Some((prefix, rest)) = split_prefix(text) else { return named(text) };
+        let Some((prefix, rest)) = split_prefix(text) else { return named(text, Path::is_file) };
         let archive = |kind| Ok(Self::Archive(ArchiveRef::parse(kind, rest)?));
         match prefix {
             "docker://" | "docker:" => Ok(Self::Daemon(rest.parse()?)),
@@ -100,18 +100,35 @@ fn is_path(text: &str) -> bool {
     text.starts_with(['/', '.']) || begins(text.len()) || text.match_indices([':', '@']).any(|(at, _)| begins(at))
 }
 
-fn named(text: &str) -> Result<Location, BadLocation> {
+fn named(text: &str, is_file: impl Fn(&Path) -> bool) -> Result<Location, BadLocation> {
     if text.contains("://") {
         let prefix = text.split("://").next().unwrap_or_default();
         return Err(BadLocation::Prefix(format!("{}://", crate::rootfs::shown(prefix))));
     }
-    if text.starts_with(['/', '.']) {
-        let prefix = if Path::new(text).is_dir() { "dir:" } else { "file:" };
+    let file = FILES.into_iter().find(|(end, _)| text.ends_with(end)).map(|(_, prefix)| prefix);
+    let path = Path::new(text);
+    let prefix = match file {
+        _ if text.starts_with(['/', '.']) && path.is_dir() => Some("dir:"),
+        _ if text.starts_with(['/', '.']) => Some(file.unwrap_or("file:")),
+        // Else the registry would be asked for a repository of that name, which there may well be.
+        file => file.filter(|_| is_file(path)),
+    };
+    if let Some(prefix) = prefix {
         return Err(BadLocation::File(crate::rootfs::shown(text), prefix));
     }
     let reference: Reference = text.parse()?;
     Ok(Location::Named { name: text.parse()?, reference })
 }
+
+/// How names of archives and ISOs end, and what stands in front of them.
+const FILES: [(&str, &str); 6] = [
+    (".tar", "file:"),
+    (".tgz", "file:"),
+    (".tar.gz", "file:"),
+    (".tar.zst", "file:"),
+    (".oci", "file:"),
+    (".iso", "iso:"),
+];
 
 /// As it is written.
 impl fmt::Display for Location {
@@ -157,6 +174,16 @@ mod tests {
             assert!(format!("{location:?}").starts_with(kind), "{text}: {location:?}");
             assert_eq!(location.to_string(), shown, "{text}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_no_repository() {
+        for (text, prefix) in [("a.tar", "file:"), ("x/a.tar.zst", "file:"), ("a.iso", "iso:")] {
+            let error = named(text, |_| true).unwrap_err();
+            assert_eq!(error, BadLocation::File(text.to_owned(), prefix));
+            assert!(named(text, |_| false).is_ok(), "a repository may be called {text}");
+        }
+        assert!(named("ubuntu", |_| true).is_ok(), "and a file may have any name");
     }
 
     #[test]

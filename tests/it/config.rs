@@ -371,7 +371,8 @@ fn what_cannot_be_read_says_what_and_why() {
     let no_file = |named: &str| error(&[named], &inputs).split_once(": ").unwrap().1.to_owned();
     assert_eq!(no_file("container_image=a"), "there is no such file; did you mean --set container_image=a?");
     assert_eq!(no_file("quay.io/a/b:v1"), "there is no such file; did you mean --set container_image=quay.io/a/b:v1?");
-    assert_eq!(no_file("build-iso"), "there is no such file (and no commands; `auroraboot --help` says what there is)");
+    assert_eq!(no_file("build-iso"), "there is no such file, and no such command; there are pull, cache, flash");
+    assert_eq!(no_file("pulll"), "there is no such file; did you mean the command pull?");
     assert_eq!(error(&["big.yaml"], &inputs), "the configuration file big.yaml is larger than 1.0 MB");
     assert_eq!(error(&["/empty"], &inputs), "the configuration file /empty is empty");
     let twice = "standard input cannot be both the configuration file and the cloud config";

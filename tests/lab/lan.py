@@ -69,7 +69,7 @@ class Lan:
         self.taps = taps
         self.dhcp_on_server = dhcp_on_server
         self.processes = []
-        self.registry = None
+        self.registry, self.registry_storage = None, None
         self.environment = {}  # what processes on the server have beside the lab's own
 
     def __enter__(self):
@@ -140,33 +140,50 @@ class Lan:
         log = self.directory / "dhcp.log"
         wait_until("DHCP server", lambda: log.exists() and "IP range" in log.read_text(), 10, process)
 
-    def start_registry(self, storage):
+    def start_registry(self, storage, readonly=True):
         """Serves a directory filled earlier (tests/lab/image) as an OCI registry on the server's address."""
         config = self.directory / "registry.yml"
         config.write_text(
             f"version: 0.1\nlog: {{ level: warn }}\nstorage:\n  filesystem: {{ rootdirectory: {storage} }}\n"
-            f"  maintenance: {{ readonly: {{ enabled: true }} }}\nhttp: {{ addr: '{REGISTRY}' }}\n"
+            f"  maintenance: {{ readonly: {{ enabled: {str(readonly).lower()} }} }}\nhttp: {{ addr: '{REGISTRY}' }}\n"
         )
         process = self.start(self.server, ["docker-registry", "serve", str(config)], self.directory / "registry.log")
         wait_until("registry", lambda: listens(process.pid, 5000), 20, process)
-        self.registry = process
+        self.registry, self.registry_storage = process, storage
+
+    def copy_registry(self):
+        """Goes on with a copy, which takes pushes."""
+        self.stop_registry()
+        copy = self.directory / "registry"
+        shutil.copytree(self.registry_storage, copy)
+        self.start_registry(copy, readonly=False)
 
     def stop_registry(self):
         """Nobody answers at its address any more."""
         stop(self.registry)
 
     def freeze_registry(self):
-        """It still takes connections, and never answers."""
+        """It still takes connections, and answers only after `thaw_registry`."""
         self.registry.send_signal(signal.SIGSTOP)
+
+    def thaw_registry(self):
+        self.registry.send_signal(signal.SIGCONT)
+
+    def connections_begun(self):
+        """How often the server's processes have tried so far to open a TCP connection, or to reach an address beyond the LAN."""
+        lines = self.exec(self.server, "cat", "/proc/net/snmp").splitlines()
+        rows = {names.split()[0]: dict(zip(names.split(), values.split())) for names, values in zip(lines[::2], lines[1::2])}
+        return int(rows["Tcp:"]["ActiveOpens"]) + int(rows["Ip:"]["OutNoRoutes"])
 
     def exec(self, namespace, *command):
         return run("ip", "netns", "exec", namespace, *command)
 
     def start(self, namespace, command, log, own_sysfs=True):
-        """Starts a process in a namespace; it ends with the LAN at the latest. A sysfs of the namespace's own hides the cgroups."""
-        enter = ["ip", "netns", "exec", namespace] if own_sysfs else ["nsenter", f"--net=/run/netns/{namespace}"]
+        """Starts a process in a namespace; it ends with the LAN at the latest, and what it mounts goes with it. A sysfs of the namespace's own
+        hides the cgroups."""
+        enter = ["ip", "netns", "exec", namespace] if own_sysfs else ["nsenter", f"--net=/run/netns/{namespace}", "unshare", "--mount"]
         with open(log, "wb") as out:
-            # Both replace themselves by the command, so the id is the command's own.
+            # These replace themselves by the command, so the id is the command's own.
             process = subprocess.Popen(
                 [*enter, *command], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the lab; it ends the processes in order
@@ -206,11 +223,15 @@ def remove_namespace(namespace):
 
 
 def clear_leftovers():
-    """Removes the namespaces of labs whose process is gone."""
+    """Removes the namespaces and sockets of labs whose process is gone."""
     for path in Path("/run/netns").glob("lab*-*"):
         match = re.fullmatch(r"lab(\d+)n\d+-(sw|dhcp|srv)", path.name)
         if match and not Path(f"/proc/{match[1]}").exists():
             remove_namespace(path.name)
+    for path in Path("/run").glob("lab*n*"):
+        match = re.fullmatch(r"lab(\d+)n\d+", path.name)
+        if match and not Path(f"/proc/{match[1]}").exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def need_root():

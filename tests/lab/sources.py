@@ -136,16 +136,16 @@ def original(_lan, flavour, directory):
 def dockerd(lan, flavour, directory):
     """The image in a Docker daemon, where somebody has built it."""
     docker_archive(lan, flavour, directory)
-    place = directory / "docker"
-    (place / "exec").mkdir(parents=True)
+    place, sockets = directory / "docker", lan.short_directory()
+    place.mkdir()
     (place / "daemon.json").write_text("{}")
-    address = f"unix://{place}/docker.sock"
+    address = f"unix://{sockets}/docker.sock"
     command = [
         "dockerd", "--storage-driver=vfs", "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", f"--config-file={place}/daemon.json",
-        f"--data-root={place}/data", f"--exec-root={place}/exec", f"--pidfile={place}/pid", f"--host={address}",
+        f"--data-root={place}/data", f"--exec-root={sockets}/exec", f"--pidfile={place}/pid", f"--host={address}",
     ]
     process = lan.start(lan.server, command, directory / "dockerd.log", own_sysfs=False)
-    network.wait_until("dockerd", lambda: answers(place / "docker.sock"), 60, process)
+    network.wait_until("dockerd", lambda: answers(sockets / "docker.sock"), 60, process)
     run("docker", "--host", address, "load", "--quiet", "--input", str(directory / "image.tar"))
     lan.environment["DOCKER_HOST"] = address
     return [f"container_image=docker://kairos-lab:{flavour}"]
@@ -160,13 +160,17 @@ def named(lan, flavour, directory):
 def podman(lan, flavour, directory):
     """The image in podman's store, behind its API."""
     docker_archive(lan, flavour, directory)
-    place = directory / "podman"
+    place, sockets = directory / "podman", lan.short_directory()
     place.mkdir()
-    command = ["podman", f"--root={place}/root", f"--runroot={lan.short_directory()}", f"--tmpdir={place}/tmp", "--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=file"]
+    # Locks of its own: those that all podmans of a host share are freed by one that sees its `tmpdir` for the first time.
+    (place / "containers.conf").write_text('[engine]\nlock_type = "file"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n')
+    command = [
+        "env", f"CONTAINERS_CONF={place}/containers.conf", "podman", f"--root={place}/root", f"--runroot={sockets}/run", f"--tmpdir={place}/tmp", "--storage-driver=vfs",
+    ]
     run(*command, "load", "--quiet", "--input", str(directory / "image.tar"))
-    process = lan.start(lan.server, [*command, "system", "service", "--time=0", f"unix://{place}/podman.sock"], directory / "podman.log", own_sysfs=False)
-    network.wait_until("podman", lambda: answers(place / "podman.sock"), 60, process)
-    lan.environment["DOCKER_HOST"] = f"unix://{place}/podman.sock"
+    process = lan.start(lan.server, [*command, "system", "service", "--time=0", f"unix://{sockets}/podman.sock"], directory / "podman.log", own_sysfs=False)
+    network.wait_until("podman", lambda: answers(sockets / "podman.sock"), 60, process)
+    lan.environment["DOCKER_HOST"] = f"unix://{sockets}/podman.sock"
     return [f"container_image=docker://docker.io/library/kairos-lab:{flavour}"]
 
 

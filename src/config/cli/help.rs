@@ -25,6 +25,14 @@ fn help() -> String {
         text.push_str(&format!("  {:28}{}\n", key.name, key.help));
     }
     text.push_str(
+        "\nImages:\n  \
+         NAME[:TAG]                  In this host's Docker or podman if it has it, else in the registry\n  \
+         docker://NAME, registry://NAME          Only there\n  \
+         docker-archive:FILE[:NAME], oci-archive:FILE[:TAG], oci:DIR[:TAG]    An archive, a layout\n  \
+         dir:PATH                    A root file system on this host\n  \
+         iso:PATH|URL                An ISO\n",
+    );
+    text.push_str(
         "\nExamples:\n  \
          auroraboot --set container_image=quay.io/kairos/core-rockylinux:v1.5.0 --cloud-config config.yaml\n  \
          auroraboot aurora.yaml --set netboot.allow=52:54:00 --dry-run\n\n\

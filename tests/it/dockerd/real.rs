@@ -27,7 +27,11 @@ pub static DOCKER: LazyLock<Engine> = LazyLock::new(|| {
 pub static PODMAN: LazyLock<Engine> = LazyLock::new(|| {
     let options = "--root DIR/root --runroot DIR/run --tmpdir DIR/tmp --storage-driver vfs --cgroup-manager cgroupfs \
         --events-backend none --log-level info";
-    let service = format!("podman {options} system service --time=0 unix://DIR/socket");
+    // Locks of its own: by default all podmans of a host share theirs.
+    let service = format!(
+        "printf '[engine]\\nlock_type = \"file\"\\n' >DIR/containers.conf; CONTAINERS_CONF=DIR/containers.conf \
+         podman {options} system service --time=0 unix://DIR/socket"
+    );
     Engine::start("podman", &service, "API service listening on")
 });
 

@@ -197,6 +197,12 @@ fn isos_of_others_are_used_or_refused_by_name() {
         assert!(outcome.error().contains(words), "{words}: {outcome:#?}");
         assert_eq!(site.media(), Vec::<String>::new(), "what is no ISO does not stay");
     }
+    std::fs::write(&given, &whole).unwrap();
+    site.make(&[&setting], Some(CLOUD)).succeeded();
+    std::fs::write(&given, "no ISO any more").unwrap();
+    assert!(site.make(&[&setting], Some(CLOUD)).error().contains("not an ISO"));
+    assert_eq!(site.media(), ALL_FIVE, "and what was there is not lost");
+    std::fs::remove_dir_all(site.state()).unwrap();
     std::fs::remove_file(&given).unwrap();
     assert!(Command::new("mkfifo").arg(&given).status().unwrap().success());
     assert!(site.make(&[&setting], None).error().ends_with("given.iso is not a file"), "and nobody waits for a writer");
