@@ -89,7 +89,7 @@ impl Beneath {
     /// One directory after the other.
     fn by_steps(&self, path: &Path, flags: i32) -> io::Result<File> {
         let mut at = self.0.try_clone()?;
-        let mut parts = path.components().peekable();
+        let mut parts = path.components().filter(|part| *part != Component::CurDir).peekable();
         while let Some(part) = parts.next() {
             let Component::Normal(name) = part else { return Err(io::ErrorKind::InvalidInput.into()) };
             let name = CString::new(name.as_bytes())?;
@@ -137,10 +137,22 @@ mod tests {
         for path in ["up", "..", "dir/file", "missing"] {
             assert!(beneath.directory(Path::new(path)).is_err(), "{path}");
         }
+        let names = |directory: &Beneath| {
+            let found = fs::read_dir(directory.place_of(OsStr::new(""))).unwrap();
+            let mut names: Vec<_> = found.map(|found| found.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+        for path in [".", "dir"] {
+            let at_once = beneath.directory(Path::new(path)).unwrap();
+            let by_steps = Beneath(beneath.by_steps(Path::new(path), flags).unwrap());
+            assert_eq!(names(&at_once), names(&by_steps), "{path}");
+        }
         let inner = beneath.directory(Path::new("dir")).unwrap();
         fs::rename(scratch.join("in/dir"), scratch.join("in/moved")).unwrap();
         assert_eq!(fs::read_to_string(inner.place_of(OsStr::new("file"))).unwrap(), "file", "where it is now");
-        assert_eq!(fs::read_dir(inner.place_of(OsStr::new(""))).unwrap().count(), 1);
+        assert_eq!(names(&inner), ["file"]);
         fs::remove_dir_all(&scratch).unwrap();
     }
 }

@@ -231,20 +231,23 @@ fn the_walk_is_not_led_out_of_the_directory() {
     let dir = TempDir::new("directory-race");
     let (root, secrets) = (dir.path().join("rootfs"), dir.path().join("secrets"));
     fs::create_dir_all(root.join("usr/bin")).unwrap();
-    fs::create_dir_all(secrets.join("name-of-a-secret")).unwrap();
+    fs::create_dir(&secrets).unwrap();
+    symlink("x", secrets.join("name-of-a-secret")).unwrap();
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             let (place, aside, link) = (root.join("usr"), root.join("aside"), root.join("link"));
             symlink(&secrets, &link).unwrap();
-            while !is_over.load(Ordering::Relaxed) {
+            for rounds in (0..100).cycle().take_while(|_| !is_over.load(Ordering::Relaxed)) {
                 fs::rename(&place, &aside).unwrap();
                 fs::rename(&link, &place).unwrap();
+                (0..rounds).for_each(|_| thread::yield_now());
                 fs::rename(&place, &link).unwrap();
                 fs::rename(&aside, &place).unwrap();
+                (0..rounds).for_each(|_| thread::yield_now());
             }
         });
-        for _ in 0..500 {
+        for _ in 0..3000 {
             let Ok(layer) = open(&root) else { continue };
             let mut archive = Vec::new();
             let _ = layer.open(0).unwrap().read_to_end(&mut archive);
