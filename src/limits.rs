@@ -127,7 +127,7 @@ pub const INDEX_BYTES_MAX: u64 = 256 << 10;
 
 /// How long a daemon may take for an answer, and all daemons together, when it is only tried whether one has an image. A healthy one takes
 /// milliseconds.
-pub const DAEMON_FIND_TIMEOUT: Duration = Duration::from_secs(1);
+pub const DAEMON_FIND_TIMEOUT: Duration = Duration::from_millis(600);
 
 /// How long a daemon may take for an answer when the image is to come from it: one on a busy disk takes seconds.
 pub const DAEMON_ANSWER_TIMEOUT: Duration = Duration::from_secs(15);

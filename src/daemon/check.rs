@@ -97,6 +97,10 @@ const ISO: &str = "iso:";
 
 fn wanted(config: &Config) -> Result<Wanted<'_>, CheckError> {
     match config.image()? {
+        Image::Container(ISO) => Err(CheckError::Image {
+            origin: config.container_image.origin.clone(),
+            reason: "iso: lacks the path or URL of an ISO behind it".to_owned(),
+        }),
         Image::Container(image) if image.starts_with(ISO) => Ok(Wanted::Iso(IsoSource::File(&image[ISO.len()..]))),
         Image::Container(image) => {
             let location: Location = image.parse().map_err(|error: BadLocation| CheckError::Image {

@@ -44,6 +44,15 @@ pub enum ImageError {
 }
 
 impl ImageError {
+    /// Whether nobody could be asked, or was to be.
+    fn is_out_of_reach(&self) -> bool {
+        match self {
+            Self::NotPulled { .. } => true,
+            Self::Registry(error) => error.is_unreachable(),
+            _ => false,
+        }
+    }
+
     fn not_pulled(image: impl fmt::Display, job: &Job<'_>) -> Self {
         Self::NotPulled { image: image.to_string(), state_dir: job.state_dir.display().to_string() }
     }
@@ -112,8 +121,16 @@ pub fn find(location: &Location, job: &Job<'_>) -> Result<Image, ImageError> {
         Location::Named { name, reference } => match ask_daemon(name, job)? {
             Some(found) => found_in_daemon(found, job),
             None => match find_in_registry(reference, job) {
-                // It may have been pulled out of a daemon that is not here.
-                Err(error @ ImageError::NotPulled { .. }) => recall_from_daemon(name, job)?.ok_or(error),
+                // It may have come out of a daemon that is not here now.
+                Err(error) if error.is_out_of_reach() && !job.stop.is_asked() => match recall_from_daemon(name, job)? {
+                    Some(image) => {
+                        if !matches!(error, ImageError::NotPulled { .. }) {
+                            log::warn!("{}: using what this host's daemon had", chain(&error));
+                        }
+                        Ok(image)
+                    }
+                    None => Err(error),
+                },
                 found => found,
             },
         },
@@ -184,10 +201,10 @@ fn find_in_daemon(name: &daemon::Name, job: &Job<'_>) -> Result<Image, ImageErro
     }
 }
 
-/// What an earlier run exported from a daemon under that name, where no server is to be asked.
+/// What an earlier run exported from a daemon under that name.
 fn recall_from_daemon(name: &daemon::Name, job: &Job<'_>) -> Result<Option<Image>, ImageError> {
     let Some((layers, when)) = daemon::recall(name, *job.config.arch, &job.cache()?) else { return Ok(None) };
-    log::info!("Export: offline: docker://{name} is what it was {}", at(Some(when)));
+    log::info!("Export: docker://{name} is what it was {}", at(Some(when)));
     Ok(Some(Image::here(layers)))
 }
 

@@ -24,7 +24,7 @@ pub fn init(debug: bool) {
             log::Level::Info => "",
             log::Level::Debug | log::Level::Trace => "debug: ",
         };
-        writeln!(out, "{} {label}{}", LocalTime::now(), record.args())
+        writeln!(out, "{} {label}{}", LocalTime::now(), harmless(&record.args().to_string(), char::is_control))
     });
     builder.target(env_logger::Target::Pipe(Box::new(Lines)));
     // A second call, as tests make, keeps the first logger.
@@ -33,7 +33,14 @@ pub fn init(debug: bool) {
 
 /// Says why the program ends, on one line.
 pub fn last_words(text: &str) {
+    // It may be a list.
+    let text = harmless(text, |c| c.is_control() && c != '\n');
     with_console(|console| console.line(&mut io::stderr(), format!("auroraboot: {text}\n").as_bytes()));
+}
+
+/// Text in which nothing drives a terminal, whoever named the file that it is about.
+fn harmless(text: &str, is_harmful: impl Fn(char) -> bool) -> String {
+    text.chars().map(|c| if is_harmful(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// Redraws the line of progress of a terminal; `text` brings its own control characters. Log lines take its place until it is drawn again.

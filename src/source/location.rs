@@ -62,7 +62,8 @@ impl FromStr for Location {
         let Some((prefix, rest)) = split_prefix(text) else { return named(text, Path::is_file) };
         let archive = |kind| Ok(Self::Archive(ArchiveRef::parse(kind, rest)?));
         match prefix {
-            "docker://" | "docker:" => Ok(Self::Daemon(rest.parse()?)),
+            // The last one is skopeo's.
+            "docker://" | "docker:" | "docker-daemon:" => Ok(Self::Daemon(rest.parse()?)),
             "registry://" | "oci://" => Ok(Self::Registry(rest.parse()?)),
             // The original takes what follows for a name in a registry, other tools for a directory.
             "oci:" if is_path(rest) => archive(ArchiveKind::OciLayout),
@@ -77,9 +78,10 @@ impl FromStr for Location {
 }
 
 /// Longer ones before those that they begin with.
-const PREFIXES: [&str; 10] = [
+const PREFIXES: [&str; 11] = [
     "docker://",
     "docker:",
+    "docker-daemon:",
     "registry://",
     "oci://",
     "oci:",
@@ -94,13 +96,17 @@ fn split_prefix(text: &str) -> Option<(&'static str, &str)> {
     PREFIXES.into_iter().find_map(|prefix| Some((prefix, text.strip_prefix(prefix)?)))
 }
 
-/// Whether it is spelt as a path, or there is a directory whose path it begins with.
+/// Whether it is spelt as a path, or there is a directory or an archive whose path it begins with.
 fn is_path(text: &str) -> bool {
-    let begins = |mark: usize| Path::new(&text[..mark]).is_dir();
+    let is_archive = |path: &str| FILES.iter().any(|(end, _)| path.ends_with(end)) && Path::new(path).is_file();
+    let begins = |mark: usize| Path::new(&text[..mark]).is_dir() || is_archive(&text[..mark]);
     text.starts_with(['/', '.']) || begins(text.len()) || text.match_indices([':', '@']).any(|(at, _)| begins(at))
 }
 
 fn named(text: &str, is_file: impl Fn(&Path) -> bool) -> Result<Location, BadLocation> {
+    if text.starts_with(PODMANS_OWN) {
+        return Err(BadLocation::Prefix(PODMANS_OWN.to_owned()));
+    }
     if text.contains("://") {
         let prefix = text.split("://").next().unwrap_or_default();
         return Err(BadLocation::Prefix(format!("{}://", crate::rootfs::shown(prefix))));
@@ -120,6 +126,8 @@ fn named(text: &str, is_file: impl Fn(&Path) -> bool) -> Result<Location, BadLoc
     Ok(Location::Named { name: text.parse()?, reference })
 }
 
+/// podman's and skopeo's prefix for podman's store, which only podman's service opens to others.
+const PODMANS_OWN: &str = "containers-storage:";
 /// How names of archives and ISOs end, and what stands in front of them.
 const FILES: [(&str, &str); 6] = [
     (".tar", "file:"),
@@ -160,6 +168,7 @@ mod tests {
             ("oci://ghcr.io/a/b:1", "Registry", "ghcr.io/a/b:1"),
             ("docker://my-os:dev", "Daemon", "docker://my-os:dev"),
             ("docker:cafe0123", "Daemon", "docker://cafe0123"),
+            ("docker-daemon:my-os:dev", "Daemon", "docker://my-os:dev"),
             ("oci:/srv/layout:v1", "Archive", "oci:/srv/layout:v1"),
             ("oci:./layout", "Archive", "oci:./layout"),
             ("oci:/tmp:v1", "Archive", "oci:/tmp:v1"),
@@ -195,6 +204,7 @@ mod tests {
             ("oci-archive:", "lacks the path"),
             ("dir:", "lacks the path"),
             ("https://quay.io/a/b", "docker://, registry://"),
+            ("containers-storage:my-os", "docker://, registry://"),
             ("/srv/a.tar", "/srv/a.tar is a file of this host; write file:/srv/a.tar"),
             ("/tmp", "write dir:/tmp"),
             ("Ubuntu", "not a repository"),

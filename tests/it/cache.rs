@@ -135,8 +135,10 @@ fn a_state_directory_of_isos_is_listed_verified_and_pruned_too() {
     assert!(!desk.state().join("blobs").exists(), "none was made");
     flip(&desk.state().join("iso/kairos.iso"), 2_000_000);
     let verdict = desk.run(&["cache", "verify"]);
-    assert!(text(&verdict.stdout).contains("damaged: "), "{verdict:?}");
-    assert!(!desk.state().join("stamps/iso.json").exists(), "so that the next run does not believe it");
+    assert!(text(&verdict.stdout).starts_with("damaged, and removed: "), "{verdict:?}");
+    for gone in ["stamps/iso.json", "iso/kairos.iso", "iso/kairos.iso.sha256"] {
+        assert!(!desk.state().join(gone).exists(), "{gone} would pass for sound");
+    }
     assert!(desk.run(&base).status.success());
     assert!(desk.print(&["cache", "verify"]).ends_with("all as it should be\n"));
 }

@@ -25,8 +25,8 @@ struct Item {
     /// Bytes.
     size: u64,
     wanted: Digest,
-    /// Goes when the file is not what it should be: a blob itself, of an ISO the note that says what it is.
-    goes: PathBuf,
+    /// What says of an ISO that it is as it was made, and goes with it: its note, its checksum.
+    notes: Vec<PathBuf>,
 }
 
 enum Verdict {
@@ -55,12 +55,9 @@ pub fn verify(state_dir: &Path, cache: Option<&BlobCache>) -> Result<Report, Cac
             Verdict::Unreadable(error) => format!("cannot be read ({error})"),
         };
         damaged += 1;
-        fs::remove_file(&item.goes).map_err(|source| CacheError::Remove { path: item.goes.clone(), source })?;
-        let _ = if item.goes == item.path {
-            writeln!(text, "{what}, and removed: {path} ({size}); the next run fetches it again")
-        } else {
-            writeln!(text, "{what}: {path} ({size}); the next run makes or fetches it again")
-        };
+        item.remove()?;
+        let again = if item.notes.is_empty() { "fetches" } else { "makes or fetches" };
+        let _ = writeln!(text, "{what}, and removed: {path} ({size}); the next run {again} it again");
     }
     for medium in media.iter().filter(|medium| medium.expected().is_none()) {
         let _ = writeln!(text, "not verified: {}: nothing is noted about it", medium.path.display());
@@ -82,14 +79,17 @@ fn blobs(state_dir: &Path, cache: Option<&BlobCache>) -> Result<Vec<Item>, Cache
     let items = blobs.iter().filter_map(|blob| {
         let wanted = blob.digest()?;
         let path = cache.path(&wanted);
-        Some(Item { goes: path.clone(), path, size: blob.size, wanted })
+        Some(Item { path, size: blob.size, wanted, notes: Vec::new() })
     });
     Ok(items.collect())
 }
 
 fn iso(medium: &Medium) -> Option<Item> {
     let (stamp, _) = medium.stamp.as_ref()?;
-    Some(Item { path: medium.path.clone(), size: medium.size, wanted: medium.expected()?, goes: stamp.clone() })
+    let mut checksum = medium.path.clone().into_os_string();
+    checksum.push(".sha256");
+    let notes = vec![stamp.clone(), checksum.into()];
+    Some(Item { path: medium.path.clone(), size: medium.size, wanted: medium.expected()?, notes })
 }
 
 /// Says which images lack something, be it that it was damaged.
@@ -140,6 +140,19 @@ fn check(items: &[Item]) -> Result<Vec<Verdict>, CacheError> {
 }
 
 impl Item {
+    /// The notes first: without them nobody takes what is left for sound.
+    fn remove(&self) -> Result<(), CacheError> {
+        for path in self.notes.iter().chain([&self.path]) {
+            match fs::remove_file(path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(CacheError::Remove { path: path.clone(), source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     fn check(&self, read: &AtomicU64) -> Verdict {
         match digest(&self.path, read) {
             Ok(actual) if actual == self.wanted => Verdict::Sound,

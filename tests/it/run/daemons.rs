@@ -130,6 +130,8 @@ fn without_its_daemon_an_image_is_what_it_was_in_an_earlier_run() {
     assert!(again.reused() && again.said("using what docker://boot/it was on 2"), "{again:#?}");
     std::fs::remove_file(site.state().join("stamps/iso.json")).unwrap();
     assert!(!site.build_with(&daemon.socket(), "docker://boot/it").reused(), "made again of the cached layers");
+    let bare = site.build_with(&daemon.socket(), "boot/it");
+    assert!(bare.reused() && bare.said("using what this host's daemon had"), "{bare:#?}");
     let other = site.build_with(&daemon.socket(), "docker://boot/other");
     assert!(other.error().contains("no Docker or podman daemon at "), "{other:#?}");
 }
