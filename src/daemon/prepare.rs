@@ -46,6 +46,8 @@ pub enum PrepareError {
     Release(#[from] release::Error),
     #[error(transparent)]
     Inspect(#[from] InspectError),
+    #[error("{path} lies in {directory}, where the ISOs are put; move it elsewhere, or name another state_dir")]
+    AmongOutputs { path: PathBuf, directory: PathBuf },
     #[error("{url} is not an ISO that can be used, and {path} was removed again")]
     NotAnIso { url: String, path: PathBuf, source: read::Error },
     #[error(transparent)]
@@ -125,7 +127,14 @@ fn arch(medium: &Medium, wanted: &Wanted<'_>, config: &Config) -> Arch {
 
 fn iso(source: &IsoSource<'_>, job: &Job<'_>) -> Result<Medium, PrepareError> {
     if let IsoSource::File(location) = source {
-        look_into(Path::new(location))?;
+        let (path, directory) = (Path::new(location), &job.places.directory);
+        // What is made would take its place, or be it.
+        if let (Ok(source), Ok(output)) = (path.canonicalize(), directory.canonicalize())
+            && source.starts_with(&output)
+        {
+            return Err(PrepareError::AmongOutputs { path: path.to_owned(), directory: directory.clone() });
+        }
+        look_into(path)?;
     }
     inspect(download(source, job, &job.client()?)?, job)
 }

@@ -202,6 +202,13 @@ fn isos_of_others_are_used_or_refused_by_name() {
     std::fs::write(&given, "no ISO any more").unwrap();
     assert!(site.make(&[&setting], Some(CLOUD)).error().contains("not an ISO"));
     assert_eq!(site.media(), ALL_FIVE, "and what was there is not lost");
+    let link = site.dir.path().join("link.iso");
+    std::os::unix::fs::symlink(site.iso("kairos.iso.custom.iso"), &link).unwrap();
+    for own in [site.iso("kairos.iso.custom.iso"), link] {
+        let outcome = site.make(&[&format!("iso_url={}", own.display())], None);
+        assert!(outcome.error().contains("where the ISOs are put; move it elsewhere"), "{outcome:#?}");
+        assert_eq!(site.media(), ALL_FIVE, "what is made is no source, and does not go");
+    }
     std::fs::remove_dir_all(site.state()).unwrap();
     std::fs::remove_file(&given).unwrap();
     assert!(Command::new("mkfifo").arg(&given).status().unwrap().success());
