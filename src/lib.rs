@@ -13,7 +13,7 @@
 //!
 //! # Who may import whom
 //! ```text
-//! units civil limits loaders storage
+//! units civil limits loaders storage status
 //!   ▲ dhcp tftp http squashfs iso fat rootfs config   cores and writers: no sockets, paths, clock or thread of their own*
 //!   ▲ fingerprint                                     by what files are known again
 //!     ▲ netboot media                                 what is served to whom; image → ISO
@@ -56,6 +56,7 @@ pub mod netboot;
 pub mod rootfs;
 pub mod source;
 pub mod squashfs;
+pub mod status;
 pub mod storage;
 pub mod sys;
 pub mod tftp;

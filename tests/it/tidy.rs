@@ -4,14 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers from the ground up; a module imports only from layers below its own, or from itself.
-const LAYERS: [&[&str]; 8] = [
-    &["units", "civil", "limits", "loaders", "storage"],
-    &["dhcp", "tftp", "http", "squashfs", "iso", "fat", "rootfs", "config", "fingerprint"],
+const LAYERS: [&[&str]; 9] = [
+    &["units", "civil", "limits", "loaders", "storage", "status"],
+    &["dhcp", "sntp", "tftp", "http", "squashfs", "iso", "fat", "rootfs", "config", "fingerprint", "console"],
     &["netboot", "media"],
     &["sys"],
     &["source"],
     &["flash", "web"],
     &["daemon"],
+    &["appliance"],
     &["main"],
 ];
 
