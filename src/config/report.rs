@@ -112,6 +112,19 @@ fn settings(config: &Config) -> Vec<Row> {
         row("ca_file", &config.ca_file, optional),
         row("loaders_dir", &config.loaders_dir, optional),
     ]);
+    let network = &config.network;
+    let of_appliance = [
+        row("network.interface", &network.interface, optional),
+        row("network.address", &network.address, shown),
+        row("network.gateway", &network.gateway, |gateway| gateway.map_or_else(|| "-".to_owned(), |ip| ip.to_string())),
+        row("network.dns", &network.dns, |servers| list(servers, "-")),
+        row("network.ntp", &network.ntp, |servers| list(servers, "-")),
+        row("network.hostname", &network.hostname, optional),
+        row("console.password", &config.console_password, |password| {
+            password.as_ref().map_or("-", |_| MASK).to_owned()
+        }),
+    ];
+    rows.extend(of_appliance.into_iter().filter(|row| row.origin.as_deref() != Some("default")));
     rows
 }
 
