@@ -42,6 +42,7 @@
 
 pub mod civil;
 pub mod config;
+pub mod console;
 pub mod daemon;
 pub mod dhcp;
 pub mod fat;
