@@ -514,3 +514,30 @@ pub const CONTROL_PATIENCE: Duration = Duration::from_secs(15);
 
 /// One question or answer: a status with [`MACHINES_WATCHED_MAX`] machines takes a tenth of it.
 pub const CONTROL_LINE_BYTES_MAX: usize = 1 << 20;
+
+/// How often a supervisor asks a server for its health.
+pub const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A server that did not answer for its health for half of this is killed; after all of it the watchdog is let go.
+pub const UNWELL_MAX: Duration = Duration::from_secs(60);
+
+/// How long a server may take to end; what it is in the midst of is cut off, and that is safe at any point.
+pub const SERVER_END_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The wait before a server that ended by itself is started again; each further one doubles it.
+pub const RESTART_WAIT: Duration = Duration::from_secs(1);
+
+/// The longest such wait. After a server that ran for so long before it ended they begin with the shortest again.
+pub const RESTART_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Lines of the log that are kept in memory; with [`LOG_RING_LINE_CHARS_MAX`] 2 MB at most, and 200 kB as lines are.
+pub const LOG_RING_LINES_MAX: usize = 2000;
+
+/// A longer line is cut.
+pub const LOG_RING_LINE_CHARS_MAX: usize = 1024;
+
+/// The file that the lines are kept in as well; there are two of them, the younger and the older.
+pub const LOG_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// What consoles set, as a file; about 200 keys.
+pub const CONSOLE_SETTINGS_BYTES_MAX: usize = 64 << 10;

@@ -25,5 +25,6 @@ pub mod run;
 pub mod serve;
 pub mod state;
 pub mod stop;
+pub mod supervise;
 pub mod tftp_io;
 pub mod web;

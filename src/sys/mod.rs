@@ -15,6 +15,7 @@ pub mod netlink;
 pub mod packet_socket;
 pub mod pktinfo;
 pub mod port_holder;
+pub mod process;
 pub mod raw_ip;
 pub mod sendfile;
 pub mod signal;
