@@ -77,7 +77,7 @@ impl TerminationSignals {
     }
 
     /// Ends the process as `signal` does where nobody waits for it.
-    pub fn die_of(&self, signal: c_int) {
+    pub fn die_of(&self, signal: c_int) -> ! {
         // SAFETY: an all-zero sigset_t is a valid value; all pointers are to live values.
         unsafe {
             let mut set: libc::sigset_t = std::mem::zeroed();
