@@ -4,6 +4,7 @@
 //! with it the work or the end of the program. So a line waits for [`limits::LOG_PATIENCE`] at most; from then on lines are dropped at once,
 //! and counted, until there is room again.
 
+use crate::daemon::supervise::Ring;
 use crate::limits;
 use crate::sys::terminal;
 use crate::sys::time::LocalTime;
@@ -13,9 +14,18 @@ use std::time::Duration;
 
 /// Starts logging; `debug` adds what only a developer or a puzzled operator wants to see.
 pub fn init(debug: bool) {
+    let level = if debug { log::LevelFilter::Debug } else { log::LevelFilter::Info };
+    start(level, Box::new(Lines));
+}
+
+/// Starts logging where nobody looks on: the lines wait for who comes.
+pub fn into_ring(ring: Ring) {
+    start(log::LevelFilter::Info, Box::new(IntoRing(ring)));
+}
+
+fn start(level: log::LevelFilter, target: Box<dyn Write + Send>) {
     let mut builder = env_logger::Builder::new();
     builder.filter_level(log::LevelFilter::Warn);
-    let level = if debug { log::LevelFilter::Debug } else { log::LevelFilter::Info };
     builder.filter_module("auroraboot", level);
     builder.format(|out, record| {
         let label = match record.level() {
@@ -26,7 +36,7 @@ pub fn init(debug: bool) {
         };
         writeln!(out, "{} {label}{}", LocalTime::now(), harmless(&record.args().to_string(), char::is_control))
     });
-    builder.target(env_logger::Target::Pipe(Box::new(Lines)));
+    builder.target(env_logger::Target::Pipe(target));
     // A second call, as tests make, keeps the first logger.
     let _ = builder.try_init();
 }
@@ -59,6 +69,20 @@ struct Lines;
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         with_console(|console| console.line(&mut io::stderr(), line));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// As [`Lines`], of a [`Ring`].
+struct IntoRing(Ring);
+
+impl Write for IntoRing {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.push(String::from_utf8_lossy(line).trim_end());
         Ok(line.len())
     }
 
