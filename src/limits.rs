@@ -541,3 +541,34 @@ pub const LOG_FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// What consoles set, as a file; about 200 keys.
 pub const CONSOLE_SETTINGS_BYTES_MAX: usize = 64 << 10;
+// ── appliance: init ──────────────────────────────────────────────────────────────────────────────────────────────
+
+/// `modules.dep`, `modules.alias` and the other lists of kernel modules, each; Debian's complete ones take 1.3 MB.
+pub const MODULE_LIST_BYTES_MAX: u64 = 16 << 20;
+
+/// Directories of `/sys/devices` that are looked into for devices; a server with 256 cores has about 20 000.
+pub const DEVICES_MAX: usize = 200_000;
+
+/// Directories within directories of `/sys/devices`: hubs behind hubs come to about 25.
+pub const DEVICES_NESTED_MAX: usize = 40;
+
+/// What a device says of itself; the kernel's own buffer holds 2048.
+pub const MODALIAS_BYTES_MAX: usize = 4096;
+
+/// What is read of a FAT's root directory to find its label, which formatting puts first.
+pub const FAT_ROOT_BYTES_MAX: u64 = 1 << 20;
+
+/// What the watchdog is asked for: longer than the slowest health check that is still one, shorter than a person's patience.
+pub const WATCHDOG_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long processes may take to end when they are asked to, before the machine goes down.
+pub const PROCESS_END_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long processes may take to go when they are made to: one that waits for a broken disk never does.
+pub const PROCESS_KILL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Between two looks at whether they have gone.
+pub const PROCESS_END_POLL: Duration = Duration::from_millis(20);
+
+/// The data partition grows when it gains at least as much.
+pub const GROWTH_BYTES_MIN: u64 = 8 << 20;
