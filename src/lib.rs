@@ -40,6 +40,7 @@
 //! | `download N`, squashfs workers | fetch layers and compress blocks, before the servers start |
 //! | `flash NAME` | one for each stick that is written, with one that reads the ISO for it |
 
+pub mod appliance;
 pub mod civil;
 pub mod config;
 pub mod console;
