@@ -290,6 +290,32 @@ pub const DHCP_LOOP_WINDOW: Duration = Duration::from_secs(60);
 /// Machines watched for such a loop.
 pub const DHCP_LOOPS_MAX: usize = 4_096;
 
+// ── dhcp client ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// The wait for an answer before a message is sent again; doubles with each try. RFC 2131 §4.1 has 4 s for a 10 Mbit/s Ethernet; the
+/// first message after power-on is the one that a switch still learning its port swallows.
+pub const DHCP_RETRY_WAIT: Duration = Duration::from_secs(2);
+/// The longest wait between two messages while there is no address (RFC 2131 §4.1).
+pub const DHCP_RETRY_WAIT_MAX: Duration = Duration::from_secs(64);
+/// Messages to the server whose offer was taken, before others are asked again: 30 s in all.
+pub const DHCP_REQUEST_TRIES: u32 = 4;
+/// Messages that ask for the address of an earlier lease: a server that does not know it stays silent (RFC 2131 §4.3.2).
+pub const DHCP_REBOOT_TRIES: u32 = 2;
+/// The shortest wait between two renewals. RFC 2131 §4.4.5 has 60 s, with which a lease of two minutes would be lost with one packet.
+pub const DHCP_RENEW_WAIT_MIN: Duration = Duration::from_secs(5);
+/// The wait after an address that turned out to be somebody else's (RFC 2131 §3.1 (5)).
+pub const DHCP_DECLINE_WAIT: Duration = Duration::from_secs(10);
+/// A lease below this is nonsense that would keep client and server busy.
+pub const DHCP_LEASE_MIN: Duration = Duration::from_secs(10);
+/// Name servers and time servers that are taken out of one lease, each.
+pub const DHCP_SERVERS_MAX: usize = 8;
+/// The smallest MTU that a DHCP server can talk the appliance into: what every host takes (RFC 791).
+pub const DHCP_MTU_MIN: u16 = 576;
+/// Questions whether an address is in use before it is taken (RFC 5227 §2.1.1).
+pub const ARP_PROBES: u32 = 3;
+/// The wait for an answer to each. RFC 5227 §1.1 has up to 2 s; here all machines are on one switch and power-on waits for it.
+pub const ARP_PROBE_WAIT: Duration = Duration::from_millis(300);
+
 // ── tftp ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Transfers in progress at once; further ones wait. Each holds one socket. 256 lock-step transfers fill a 1 GbE link
