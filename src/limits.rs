@@ -316,6 +316,13 @@ pub const ARP_PROBES: u32 = 3;
 /// The wait for an answer to each. RFC 5227 §1.1 has up to 2 s; here all machines are on one switch and power-on waits for it.
 pub const ARP_PROBE_WAIT: Duration = Duration::from_millis(300);
 
+// ── sntp ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// How far behind the build a time may lie: a certificate that was valid then is none any more.
+pub const SNTP_AHEAD_MAX: Duration = Duration::from_secs(30 * 365 * 86_400);
+/// How wrong a server may say its time is (RFC 5905 appendix A.1.1, `MAXDISP`).
+pub const SNTP_DISTANCE_MAX: Duration = Duration::from_secs(16);
+
 // ── tftp ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Transfers in progress at once; further ones wait. Each holds one socket. 256 lock-step transfers fill a 1 GbE link
@@ -528,6 +535,35 @@ pub const FLASH_LOCK_PATIENCE: Duration = Duration::from_secs(5);
 pub const DEVICE_TEXT_CHARS_MAX: usize = 64;
 /// Volumes on top of volumes that are looked through for what is mounted on a disk.
 pub const HOLDERS_NESTED_MAX: usize = 8;
+
+// ── network of the appliance ─────────────────────────────────────────────────────────────────────────────────────
+
+/// How long the used interface may be without a link before others are asked for an address: a switch that restarts is back by then.
+pub const NETWORK_SWITCH_AFTER: Duration = Duration::from_secs(30);
+/// Receive buffer of each packet socket of the DHCP client: it is sent a few messages only.
+pub const NETWORK_RECEIVE_BUFFER_BYTES: usize = 256 << 10;
+/// Batches read from one of these sockets before the others have their turn.
+pub const NETWORK_BATCHES_PER_TURN: usize = 4;
+/// Interfaces that are looked after; a board with more has them in a bridge or bond.
+pub const NETWORK_INTERFACES_MAX: usize = 64;
+/// Name servers in resolv.conf: resolvers read three (resolv.conf(5), `MAXNS`).
+pub const NETWORK_DNS_MAX: usize = 3;
+/// The file in which an address is remembered.
+pub const NETWORK_LEASE_BYTES_MAX: u64 = 256;
+/// How long a time server has to answer.
+pub const NTP_PATIENCE: Duration = Duration::from_secs(3);
+/// The wait after all time servers were asked in vain; doubles up to [`NTP_RETRY_WAIT_MAX`], or [`NTP_EVERY`] once the clock was set.
+pub const NTP_RETRY_WAIT: Duration = Duration::from_secs(4);
+/// See [`NTP_RETRY_WAIT`].
+pub const NTP_RETRY_WAIT_MAX: Duration = Duration::from_secs(64);
+/// How often the time is asked for when all is well.
+pub const NTP_EVERY: Duration = Duration::from_secs(3600);
+/// A clock that is less than this off is left alone.
+pub const NTP_OFFSET_MIN: Duration = Duration::from_millis(100);
+/// Addresses of one time server's name that are asked.
+pub const NTP_ADDRESSES_MAX: usize = 2;
+/// Time servers that asked to be left alone and are (RFC 5905 §7.4).
+pub const NTP_LEFT_ALONE_MAX: usize = 64;
 
 // ── control ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
