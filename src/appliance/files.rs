@@ -78,7 +78,9 @@ impl Files {
     }
 
     fn layers_in(&self, directory: &Path, settings: &[&str]) -> Layers {
-        let present = |name: &str| Some(directory.join(name)).filter(|path| path.exists() && !is_blank(path)).map(|path| text(&path));
+        let present = |name: &str| {
+            Some(directory.join(name)).filter(|path| path.exists() && !is_blank(path)).map(|path| text(&path))
+        };
         let args = Args {
             config: present(HAND),
             with: present(STICK).into_iter().collect(),
@@ -114,7 +116,8 @@ impl Files {
     pub fn import(&self, stick: &Path) -> Result<Vec<&'static str>, String> {
         let mut taken = Vec::new();
         for (theirs, ours) in [(HAND, STICK), (HAND_CLOUD, STICK_CLOUD)] {
-            let found = read(&stick.join(theirs)).map_err(|error| format!("cannot read {theirs} of the stick: {error}"))?;
+            let found =
+                read(&stick.join(theirs)).map_err(|error| format!("cannot read {theirs} of the stick: {error}"))?;
             let Some(bytes) = found else { continue };
             if read(&self.directory().join(ours)).ok().flatten().as_ref() != Some(&bytes) {
                 self.write(ours, &bytes)?;
@@ -158,7 +161,8 @@ fn text(path: &Path) -> String {
 
 /// Whether there is nothing but comments in it, as in the file that an image is flashed with.
 fn is_blank(path: &PathBuf) -> bool {
-    fs::read_to_string(path).is_ok_and(|text| text.lines().all(|line| line.trim_start().starts_with('#') || line.trim().is_empty()))
+    fs::read_to_string(path)
+        .is_ok_and(|text| text.lines().all(|line| line.trim_start().starts_with('#') || line.trim().is_empty()))
 }
 
 /// A file of settings, if it is there.

@@ -3,16 +3,18 @@
 use super::files::Files;
 use super::network::{self, Network};
 use super::parameters::Parameters;
-use crate::config::Config;
+use crate::config::{Args, Config};
 use crate::console::{Answer, Change, Host, InterfaceStatus, Overview, Profile, Request};
-use crate::daemon::supervise::{PlainHost, Settings, Store};
+use crate::daemon::supervise::{Folder, Layers, PlainHost, Settings, Store};
 use crate::limits;
 use crate::sys::disk;
 use crate::units::{ByteSize, chain};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Instant;
 
 /// What process 1 is to do with the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,16 @@ pub struct Appliance {
     notices: Mutex<Vec<String>>,
     /// Where caches and logs lie, when it could be mounted.
     data: Mutex<Result<(), String>>,
+    question: Mutex<Option<Question>>,
+    /// Somebody has been at a console since the start.
+    has_visitor: AtomicBool,
+}
+
+/// What somebody at a console is to decide.
+#[derive(Debug)]
+struct Question {
+    text: String,
+    answer: Option<bool>,
 }
 
 /// A network that was set and is not confirmed yet: whoever set it may have cut off his own branch.
@@ -56,7 +68,8 @@ impl Appliance {
     ) -> Self {
         let data = Mutex::new(Err("it was not looked for yet".to_owned()));
         let (orders, trial, notices) = (Mutex::new(orders), Mutex::default(), Mutex::default());
-        Self { plain, parameters, files, network, orders, trial, notices, data }
+        let (question, has_visitor) = (Mutex::default(), AtomicBool::new(false));
+        Self { plain, parameters, files, network, orders, trial, notices, data, question, has_visitor }
     }
 
     /// What this host offers at its consoles.
@@ -87,6 +100,26 @@ impl Appliance {
         }
     }
 
+    /// Whether the data partition may be made anew, of which `why` says what is wrong. Somebody at a console is asked; where nobody is, or
+    /// answers, the appliance goes on by itself.
+    #[must_use]
+    pub fn may_remake(&self, why: &str) -> bool {
+        let begun = Instant::now();
+        *lock(&self.question) = Some(Question { text: format!("{why}. May it be made anew?"), answer: None });
+        let answer = loop {
+            let answer = lock(&self.question).as_ref().and_then(|question| question.answer);
+            let has_visitor = self.has_visitor.load(Ordering::Relaxed);
+            let patience = if has_visitor { limits::QUESTION_PATIENCE } else { limits::VISITOR_PATIENCE };
+            let is_over = begun.elapsed() >= patience;
+            if let Some(answer) = answer.or(is_over.then_some(true)) {
+                break answer;
+            }
+            thread::sleep(limits::READY_POLL);
+        };
+        *lock(&self.question) = None;
+        answer
+    }
+
     fn overview(&self) -> Overview {
         let mut overview = self.plain.overview();
         let report = self.network.report();
@@ -96,11 +129,13 @@ impl Appliance {
         host.uptime = uptime().unwrap_or(host.uptime);
         host.interfaces = report.interfaces.iter().map(interface_status).collect();
         host.data = match &*lock(&self.data) {
-            Ok(()) => disk::free(Path::new(super::DATA)).map_or_else(|error| error.to_string(), |free| format!("{} free", ByteSize(free))),
+            Ok(()) => disk::free(Path::new(super::DATA))
+                .map_or_else(|error| error.to_string(), |free| format!("{} free", ByteSize(free))),
             Err(why) => why.clone(),
         };
         host.notices = lock(&self.notices).clone();
         host.notices.extend(report.notices);
+        host.question = lock(&self.question).as_ref().map(|question| question.text.clone());
         if let Some(trial) = &*lock(&self.trial) {
             let left = trial.ends.saturating_duration_since(Instant::now()).as_secs();
             host.notices.push(format!("the network goes back to what it was in {left} s unless it is confirmed"));
@@ -160,6 +195,16 @@ impl Appliance {
         Ok(said)
     }
 
+    fn answer(&self, yes: bool) -> Answer {
+        match &mut *lock(&self.question) {
+            Some(question) => {
+                question.answer = Some(yes);
+                Answer::Done(String::new())
+            }
+            None => Answer::Refused("nothing is asked any more".to_owned()),
+        }
+    }
+
     fn reset(&self) -> Answer {
         match self.files.as_ref().map_or(Ok(()), Files::reset) {
             Ok(()) => self.order(Order::Reboot),
@@ -177,7 +222,9 @@ impl Appliance {
 
 impl Host for Appliance {
     fn handle(&self, request: Request) -> Answer {
+        self.has_visitor.store(true, Ordering::Relaxed);
         match request {
+            Request::Answer(yes) => self.answer(yes),
             Request::Status => Answer::Status(Box::new(self.overview())),
             Request::Check(Change::Setting { key, value }) if is_of_network(&key) => {
                 self.plain.handle(Request::Check(Change::Network(vec![(key, value)])))
@@ -216,10 +263,24 @@ pub fn choose_layers(files: &Files, settings: &[&str]) -> (Settings, Option<Conf
     for layers in files.fallbacks(settings) {
         let settings = Settings::new(layers, store());
         if let Ok((config, _)) = settings.load() {
-            return (settings, Some(config), Some(format!("{error}; the configuration that worked last stays in force")));
+            return (
+                settings,
+                Some(config),
+                Some(format!("{error}; the configuration that worked last stays in force")),
+            );
         }
     }
     (present, None, Some(error))
+}
+
+/// The settings of an appliance that has no place for configuration.
+#[must_use]
+pub fn nothing_configured(settings: &[&str]) -> (Settings, Option<Config>) {
+    let args = Args { set: settings.iter().map(|setting| (*setting).to_owned()).collect(), ..Args::default() };
+    let layers = Layers { args, is_complete: true, ..Layers::default() };
+    let settings = Settings::new(layers, Box::new(Folder(super::BOOT.into())));
+    let config = settings.load().ok().map(|(config, _)| config);
+    (settings, config)
 }
 
 fn is_of_network(key: &str) -> bool {
@@ -228,7 +289,11 @@ fn is_of_network(key: &str) -> bool {
 
 fn interface_status(interface: &network::InterfaceReport) -> InterfaceStatus {
     let address = interface.addresses.first().map(|address| format!("{}/{}", address.ip, address.prefix_length));
-    InterfaceStatus { name: interface.name.clone(), address: address.unwrap_or_default(), state: interface.state.clone() }
+    InterfaceStatus {
+        name: interface.name.clone(),
+        address: address.unwrap_or_default(),
+        state: interface.state.clone(),
+    }
 }
 
 /// Seconds since the kernel started.

@@ -30,6 +30,12 @@ impl Parameters {
         Ok(Self::parse(&lines, &words))
     }
 
+    /// What is assumed when the image says nothing.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self::parse("", "")
+    }
+
     fn parse(lines: &str, words: &str) -> Self {
         let of_image = |key: &str| values(lines.lines(), key);
         let of_kernel = |key: &str| values(words.split_ascii_whitespace(), &format!("auroraboot.{key}"));
@@ -47,7 +53,8 @@ impl Parameters {
 }
 
 fn values<'a>(words: impl Iterator<Item = &'a str>, key: &str) -> Vec<String> {
-    let value = |word: &'a str| word.trim().split_once('=').filter(|(name, _)| *name == key).map(|(_, value)| value.to_owned());
+    let value =
+        |word: &'a str| word.trim().split_once('=').filter(|(name, _)| *name == key).map(|(_, value)| value.to_owned());
     words.filter_map(value).collect()
 }
 

@@ -1,7 +1,7 @@
 //! Process 1: from the kernel's hands to machines that boot, and to an orderly end.
 
 use super::boot_partition::{BootPartition, SERVER_USER, mount_stick};
-use super::data::{self, Data};
+use super::data;
 use super::disks::{self, Volume};
 use super::files::Files;
 use super::host::{Appliance, Order, choose_layers};
@@ -15,12 +15,12 @@ use super::{BOOT, DATA, clock, consoles, mounts};
 use crate::config::Config;
 use crate::daemon::log;
 use crate::daemon::supervise::{PlainHost, Program, Ring, Settings, Supervisor, Times};
-use crate::flash::Host as Disks;
+use crate::flash::host::Host as Disks;
 use crate::limits;
 use crate::sys::mount::unmount;
 use crate::sys::signal::TerminationSignals;
-use crate::sys::{rtc, system};
-use crate::units::chain;
+use crate::sys::{hostname, rtc};
+use crate::units::{ByteSize, chain};
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
@@ -69,7 +69,8 @@ fn run(ring: &Ring) -> Action {
     obey_signals(signals, orders.clone());
 
     let (modules, mut plugged) = load_modules(root);
-    let mut watchdog = if parameters.has_watchdog { Watchdog::start(Path::new(WATCHDOG)) } else { Watchdog::disabled() };
+    let mut watchdog =
+        if parameters.has_watchdog { Watchdog::start(Path::new(WATCHDOG)) } else { Watchdog::disabled() };
     let clock_origin = clock::start(Path::new(RTC), seconds(parameters.build_time));
     let boot = find_boot(&mut plugged);
     let (files, mut notices) = mount_boot(boot.as_ref());
@@ -281,7 +282,7 @@ fn start_network(config: Option<&Config>, parameters: &Parameters) -> io::Result
             rtc::set_clock(time.duration_since(SystemTime::UNIX_EPOCH).map_err(io::Error::other)?)?;
             clock::keep(Path::new(RTC)).map(drop)
         }),
-        set_hostname: Box::new(system::set_hostname),
+        set_hostname: Box::new(hostname::set),
     };
     Network::start(settings, machine)
 }
@@ -303,6 +304,40 @@ fn program() -> Program {
     Program { path: "/init".into(), prepare: Box::new(prepare), echo: Arc::new(|_| {}), times: Times::default() }
 }
 
+/// Mounts the data partition. One that cannot be mounted is made anew: it holds nothing that cannot be fetched again.
+fn mount_data(appliance: &Appliance, boot: Option<&Boot>) -> Result<(), String> {
+    let volume =
+        boot.and_then(|boot| boot.data.as_ref()).ok_or("there is no data partition beside the boot partition")?;
+    let at = Path::new(DATA);
+    if let Some(files) = appliance.files.as_ref().filter(|files| files.is_resetting()) {
+        data::remake(volume).map_err(|error| chain(&error))?;
+        files.end_reset()?;
+        appliance.notice("everything is as it was flashed");
+    }
+    let opened = match data::open(volume, at).map_err(|error| chain(&error))? {
+        data::Outcome::NeedsRemake(why) => {
+            let why = format!("the data partition {} cannot be used: {why}", volume.node.display());
+            if !appliance.may_remake(&why) {
+                return Err(why);
+            }
+            data::remake(volume).map_err(|error| format!("{why}; {}", chain(&error)))?;
+            appliance.notice(format!("{why}; it was made anew, and images are fetched again"));
+            data::open(volume, at).map_err(|error| chain(&error))?
+        }
+        mounted @ data::Outcome::Mounted(_) => mounted,
+    };
+    match opened {
+        data::Outcome::Mounted(mounted) => {
+            if let Some(before) = mounted.grown_from {
+                ::log::info!("The data partition grew from {} to {}", ByteSize(before), ByteSize(mounted.bytes));
+            }
+            mounted.notices.into_iter().for_each(|notice| appliance.notice(notice));
+            Ok(())
+        }
+        data::Outcome::NeedsRemake(why) => Err(format!("the data partition cannot be used, even made anew: {why}")),
+    }
+}
+
 /// Everything that the server has to wait for: its disk, an address, the time.
 fn make_ready(appliance: &Appliance, boot: Option<&Boot>) {
     let outcome = mount_data(appliance, boot);
@@ -313,7 +348,11 @@ fn make_ready(appliance: &Appliance, boot: Option<&Boot>) {
                 appliance.notice(format!("the log is not kept: {}: {error}", log.display()));
             }
         }
-        Err(why) => appliance.notice(format!("{why}; images are kept in memory")),
+        Err(why) => {
+            let instead = data::in_memory(Path::new(DATA)).map_err(|error| chain(&error));
+            let instead = instead.err().unwrap_or_else(|| "images are kept in memory".to_owned());
+            appliance.notice(format!("{why}; {instead}"));
+        }
     }
     appliance.data_is(outcome);
     appliance.plain.hold(Some("it waits for an address"));
@@ -323,7 +362,7 @@ fn make_ready(appliance: &Appliance, boot: Option<&Boot>) {
     // TLS believes no certificate before the time is known; an own registry without TLS, or what is cached, can do without.
     appliance.plain.hold(Some("it waits for the time"));
     let deadline = Instant::now() + limits::CLOCK_PATIENCE;
-    while !appliance.network.report().is_clock_set && Instant::now() < deadline {
+    while !appliance.network.report().is_clock_set() && Instant::now() < deadline {
         thread::sleep(limits::READY_POLL);
     }
     appliance.plain.hold(None);

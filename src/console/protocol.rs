@@ -36,6 +36,8 @@ pub enum Request {
     Netboot(bool),
     /// Ends the server and starts it again.
     Restart,
+    /// The answer to [`HostStatus::question`].
+    Answer(bool),
     Reboot,
     PowerOff,
     /// Everything that was set at consoles or kept on the data partition goes.
@@ -105,6 +107,8 @@ pub struct HostStatus {
     pub restarts: u32,
     /// What the operator should know, a sentence each.
     pub notices: Vec<String>,
+    /// What the host cannot decide alone: yes or no, by [`Request::Answer`].
+    pub question: Option<String>,
 }
 
 /// A network interface.

@@ -8,6 +8,7 @@ use crate::daemon::supervise::Ring;
 use crate::limits;
 use crate::sys::terminal;
 use crate::sys::time::LocalTime;
+use std::fs::File;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -18,9 +19,11 @@ pub fn init(debug: bool) {
     start(level, Box::new(Lines));
 }
 
-/// Starts logging where nobody looks on: the lines wait for who comes.
+/// Starts logging where nobody looks on: the lines wait for who comes. They go to the kernel's log as well, which shows them at once on
+/// the console of a kernel that was not told to be `quiet`.
 pub fn into_ring(ring: Ring) {
-    start(log::LevelFilter::Info, Box::new(IntoRing(ring)));
+    let kernel = File::options().write(true).open("/dev/kmsg").ok();
+    start(log::LevelFilter::Info, Box::new(IntoRing { ring, kernel }));
 }
 
 fn start(level: log::LevelFilter, target: Box<dyn Write + Send>) {
@@ -78,11 +81,19 @@ impl Write for Lines {
 }
 
 /// As [`Lines`], of a [`Ring`].
-struct IntoRing(Ring);
+struct IntoRing {
+    ring: Ring,
+    kernel: Option<File>,
+}
 
 impl Write for IntoRing {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(String::from_utf8_lossy(line).trim_end());
+        let text = String::from_utf8_lossy(line);
+        let text = text.trim_end();
+        self.ring.push(text);
+        if let Some(kernel) = &mut self.kernel {
+            let _ = kernel.write_all(format!("<6>auroraboot: {text}\n").as_bytes());
+        }
         Ok(line.len())
     }
 

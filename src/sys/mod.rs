@@ -9,6 +9,7 @@ pub mod descriptors;
 pub mod discard;
 pub mod disk;
 pub mod holes;
+pub mod hostname;
 pub mod inherited;
 pub mod memory;
 pub mod module;

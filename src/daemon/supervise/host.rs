@@ -75,6 +75,7 @@ impl PlainHost {
             server,
             restarts: report.restarts,
             notices: Vec::new(),
+            question: None,
         };
         Overview { host, server: self.supervisor.status() }
     }
@@ -129,6 +130,7 @@ impl Host for PlainHost {
                 Answer::Done(String::new())
             }
             Request::Password(typed) => self.password(&typed),
+            Request::Answer(_) => Answer::Refused("nothing is asked".to_owned()),
             Request::ConfirmNetwork | Request::RevertNetwork => {
                 Answer::Refused("the network is this host's own".to_owned())
             }
