@@ -13,8 +13,8 @@
 //!
 //! # Who may import whom
 //! ```text
-//! units civil limits loaders storage status
-//!   ▲ dhcp tftp http squashfs iso fat rootfs config   cores and writers: no sockets, paths, clock or thread of their own*
+//! units civil limits loaders storage
+//!   ▲ status dhcp tftp http squashfs iso fat rootfs config   cores and writers: no sockets, paths, clock or thread of their own*
 //!   ▲ fingerprint                                     by what files are known again
 //!     ▲ netboot media                                 what is served to whom; image → ISO
 //!       ▲ sys                                         the only unsafe
@@ -40,8 +40,11 @@
 //! | `download N`, squashfs workers | fetch layers and compress blocks, before the servers start |
 //! | `flash NAME` | one for each stick that is written, with one that reads the ISO for it |
 
+pub mod appliance;
 pub mod civil;
+
 pub mod config;
+pub mod console;
 pub mod daemon;
 pub mod dhcp;
 pub mod fat;
@@ -54,6 +57,7 @@ pub mod loaders;
 pub mod media;
 pub mod netboot;
 pub mod rootfs;
+pub mod sntp;
 pub mod source;
 pub mod squashfs;
 pub mod status;

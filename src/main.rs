@@ -1,5 +1,6 @@
 //! `auroraboot`: flags → configuration → run → exit code.
 
+use auroraboot::appliance::start;
 use auroraboot::config::cli::{self, Command};
 use auroraboot::daemon::cache::{self, Report};
 use auroraboot::daemon::run::{self, RunError};
@@ -20,6 +21,9 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    if start::is_init() {
+        start::main()
+    }
     let _ = memory::use_small_pages(); // a kernel without huge pages needs no asking
     memory::give_back_at_once();
     match cli::parse(std::env::args_os().skip(1)) {
