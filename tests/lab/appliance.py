@@ -111,10 +111,10 @@ class Appliance:
         run("mcopy", "-o", "-i", f"{self.image}@@{self.boot_offset()}", str(file), f"::{name}")
 
     def boot_offset(self):
-        """In bytes; it is the partition with a FAT file system."""
+        """In bytes. A GPT names its partitions; a disk without one has a single partition of FAT."""
         table = json.loads(run("sfdisk", "--json", str(self.image)))["partitiontable"]
-        fat = [row for row in table["partitions"] if row["type"].upper() in ("C", "EF", "C12A7328-F81F-11D2-BA4B-00A0C93EC93B")]
-        return fat[0]["start"] * table.get("sectorsize", 512)
+        boot = [row for row in table["partitions"] if row.get("name") == "APPLIANCE" or row["type"] == "c"]
+        return boot[0]["start"] * table.get("sectorsize", 512)
 
     def switch_on(self):
         disk = self.box.disk if self.box else None
