@@ -339,3 +339,7 @@ fn finish(part: &Path, image: &Path) -> Result<(String, u64), Error> {
     fs::rename(part, image).map_err(failed(image))?;
     Ok((sha256, bytes.len() as u64))
 }
+
+#[cfg(test)]
+#[path = "build_tests.rs"]
+mod tests;
