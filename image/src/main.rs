@@ -5,6 +5,7 @@
 
 mod board;
 mod build;
+mod container;
 mod cpio;
 mod deb;
 mod disk;
@@ -13,6 +14,7 @@ mod lock;
 mod modinfo;
 mod modules;
 
+use auroraboot::units::Arch;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -23,6 +25,7 @@ use crate::build::Paths;
 
 const USAGE: &str = "\
 usage: cargo run -p image -- --board ID…
+       cargo run -p image -- --container
   --board ID      a directory of board/; writes target/image/auroraboot-ID.img, .img.zst and .img.sha256
   --binary FILE   the product's binary (default target/TARGET/release/auroraboot)
   --out DIR       where images go (default target/image)
@@ -34,6 +37,7 @@ usage: cargo run -p image -- --board ID…
 struct Wanted {
     paths: Paths,
     boards: Vec<String>,
+    container: bool,
 }
 
 fn main() -> ExitCode {
@@ -48,6 +52,12 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if wanted.container
+        && let Err(error) = make_container(&wanted.paths)
+    {
+        eprintln!("image: {}", chain(&error));
+        return ExitCode::FAILURE;
+    }
     for id in &wanted.boards {
         let started = Instant::now();
         match build::build(&wanted.paths, id) {
@@ -83,10 +93,12 @@ fn parse() -> Result<Option<Wanted>, lexopt::Error> {
         tree,
     };
     let mut boards = Vec::new();
+    let mut container = false;
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
             Long("board") => boards.push(parser.value()?.string()?),
+            Long("container") => container = true,
             Long("binary") => paths.binary = Some(parser.value()?.into()),
             Long("out") => paths.out = parser.value()?.into(),
             Long("debs") => paths.debs = parser.value()?.into(),
@@ -96,7 +108,20 @@ fn parse() -> Result<Option<Wanted>, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
-    if boards.is_empty() { Err("no --board is given".into()) } else { Ok(Some(Wanted { paths, boards })) }
+    if boards.is_empty() && !container {
+        return Err("no --board is given".into());
+    }
+    Ok(Some(Wanted { paths, boards, container }))
+}
+
+/// The container image, of the release builds for both architectures.
+fn make_container(paths: &Paths) -> Result<(), container::ContainerError> {
+    let programs = [Arch::Amd64, Arch::Arm64].map(|arch| container::Program::read(&paths.tree.join("target"), arch));
+    let programs = programs.into_iter().collect::<Result<Vec<_>, _>>()?;
+    for (path, bytes) in container::write(&paths.out, &programs, env!("CARGO_PKG_VERSION"), container::epoch())? {
+        println!("{}: {:.1} MiB", path.display(), mib(bytes));
+    }
+    Ok(())
 }
 
 /// As image/debs has it.
