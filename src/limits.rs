@@ -661,3 +661,65 @@ pub const UEVENT_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// How long the last words of a process 1 that failed can be read before the machine restarts.
 pub const PANIC_PAUSE: Duration = Duration::from_secs(10);
+
+// ── console ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Characters of a line that is typed: the longest URL that servers take (RFC 9110 §4.1 asks for 8000) fits nearly always.
+pub const CONSOLE_LINE_CHARS_MAX: usize = 4096;
+
+/// A cloud config that is pasted; at 115200 baud that takes 23 s. Larger ones come by the boot partition, a stick or a URL.
+pub const CONSOLE_PASTE_BYTES_MAX: usize = 256 << 10;
+
+/// An escape sequence that is longer is none.
+pub const CONSOLE_ESCAPE_BYTES_MAX: usize = 256;
+
+/// Lines that come back with the arrow keys.
+pub const CONSOLE_HISTORY_LINES_MAX: usize = 32;
+
+/// What is typed while an answer is awaited; more is lost, as a terminal loses it.
+pub const CONSOLE_TYPED_AHEAD_BYTES_MAX: usize = 4096;
+
+/// What waits to be shown; no key is looked at while there is more. A page is 2 kB.
+pub const CONSOLE_OUTPUT_BYTES_MAX: usize = 16 << 10;
+
+/// Lines of a screen; a VT100 has 24.
+pub const CONSOLE_ROWS: usize = 24;
+
+/// Lines of one answer of the host that are shown, all pages together.
+pub const CONSOLE_ANSWER_LINES_MAX: usize = 20_000;
+
+/// Without a key for so long, whoever was there has gone.
+pub const CONSOLE_IDLE_MAX: Duration = Duration::from_secs(600);
+
+/// The same where a password is asked for.
+pub const CONSOLE_LOGIN_IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// Wrong passwords before there is a wait.
+pub const CONSOLE_PASSWORDS_MAX: u32 = 3;
+
+/// The wait after the last of these; each further one doubles it.
+pub const CONSOLE_PASSWORD_WAIT: Duration = Duration::from_secs(5);
+
+/// The longest such wait: a typing error must not cost an afternoon.
+pub const CONSOLE_PASSWORD_WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// How long a changed network waits to be confirmed.
+pub const CONSOLE_NETWORK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a log that is followed is asked for.
+pub const CONSOLE_FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
+
+/// An empty line asks for the status again when the last one is so old.
+pub const CONSOLE_REFRESH_MIN: Duration = Duration::from_secs(1);
+
+/// Lines in a row that make no sense; behind these there is no person, but another program's login prompt or a line that hums.
+pub const CONSOLE_NONSENSE_MAX: u32 = 10;
+
+/// A paste that was given up goes on arriving: what comes is dropped until nothing came for so long.
+pub const CONSOLE_QUIET: Duration = Duration::from_millis(500);
+
+/// A line that takes nothing for so long is stuck: its session ends.
+pub const CONSOLE_STUCK_MAX: Duration = Duration::from_secs(10);
+
+/// The wait before a device that went away, such as a USB adapter, is looked for again.
+pub const CONSOLE_REOPEN_WAIT: Duration = Duration::from_secs(2);

@@ -5,6 +5,7 @@
 
 mod board;
 mod build;
+mod container;
 mod cpio;
 mod deb;
 mod disk;
@@ -13,6 +14,7 @@ mod lock;
 mod modinfo;
 mod modules;
 
+use auroraboot::units::Arch;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -24,6 +26,7 @@ use crate::build::Paths;
 
 const USAGE: &str = "\
 usage: cargo run -p image -- --board ID…
+       cargo run -p image -- --container
   --board ID      a directory of board/; writes target/image/auroraboot-ID.img, .img.zst and .img.sha256
   --show          tells about the boards instead: what to mind, how to try them in QEMU
   --binary FILE   the product's binary (default target/TARGET/release/auroraboot)
@@ -36,6 +39,7 @@ usage: cargo run -p image -- --board ID…
 struct Wanted {
     paths: Paths,
     boards: Vec<String>,
+    container: bool,
     show: bool,
 }
 
@@ -51,6 +55,12 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if wanted.container
+        && let Err(error) = make_container(&wanted.paths)
+    {
+        eprintln!("image: {}", chain(&error));
+        return ExitCode::FAILURE;
+    }
     for id in &wanted.boards {
         let started = Instant::now();
         let outcome = if wanted.show { show(&wanted.paths, id) } else { make(&wanted.paths, id, started) };
@@ -101,11 +111,13 @@ fn parse() -> Result<Option<Wanted>, lexopt::Error> {
         binary: None,
         tree,
     };
-    let (mut boards, mut show) = (Vec::new(), false);
+    let mut boards = Vec::new();
+    let (mut container, mut show) = (false, false);
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
             Long("board") => boards.push(parser.value()?.string()?),
+            Long("container") => container = true,
             Long("show") => show = true,
             Long("binary") => paths.binary = Some(parser.value()?.into()),
             Long("out") => paths.out = parser.value()?.into(),
@@ -119,7 +131,20 @@ fn parse() -> Result<Option<Wanted>, lexopt::Error> {
     if boards.is_empty() && show {
         boards = board::known(&paths.boards).map_err(|error| error.to_string())?;
     }
-    if boards.is_empty() { Err("no --board is given".into()) } else { Ok(Some(Wanted { paths, boards, show })) }
+    if boards.is_empty() && !container {
+        return Err("no --board is given".into());
+    }
+    Ok(Some(Wanted { paths, boards, container, show }))
+}
+
+/// The container image, of the release builds for both architectures.
+fn make_container(paths: &Paths) -> Result<(), container::ContainerError> {
+    let programs = [Arch::Amd64, Arch::Arm64].map(|arch| container::Program::read(&paths.tree.join("target"), arch));
+    let programs = programs.into_iter().collect::<Result<Vec<_>, _>>()?;
+    for (path, bytes) in container::write(&paths.out, &programs, env!("CARGO_PKG_VERSION"), container::epoch())? {
+        println!("{}: {:.1} MiB", path.display(), mib(bytes));
+    }
+    Ok(())
 }
 
 /// As image/debs has it.

@@ -29,7 +29,7 @@ const LAST_GOOD: &str = "last-good";
 const RESET_MARK: &str = "factory-reset";
 
 /// The file that an image is flashed with: it sets nothing.
-pub const TEMPLATE: &str = include_str!("auroraboot.yaml");
+pub const TEMPLATE: &str = include_str!("../../image/boot/auroraboot.yaml");
 
 /// The boot partition as a place for configuration. Clones share it.
 #[derive(Debug, Clone)]

@@ -51,6 +51,8 @@ pub enum Request {
 pub enum Change {
     /// One key; without a value it is again what the files say.
     Setting { key: String, value: Option<String> },
+    /// Several keys that belong together, such as the parts of a release.
+    Settings(Vec<(String, Option<String>)>),
     /// The cloud config; without one it is again what the files say.
     CloudConfig(Option<Vec<u8>>),
     /// Keys below `network`, all at once.
@@ -62,6 +64,7 @@ impl fmt::Debug for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Setting { key, .. } => write!(f, "Setting({key})"),
+            Self::Settings(keys) => write!(f, "Settings({} keys)", keys.len()),
             Self::CloudConfig(bytes) => write!(f, "CloudConfig({} bytes)", bytes.as_ref().map_or(0, Vec::len)),
             Self::Network(keys) => write!(f, "Network({} keys)", keys.len()),
         }

@@ -4,6 +4,7 @@ pub mod boot;
 pub mod boot_files;
 pub mod cache;
 pub mod check;
+pub mod console;
 pub mod control;
 pub mod dhcp_io;
 pub mod fetch;

@@ -30,6 +30,7 @@ pub mod tcp;
 pub mod terminal;
 pub mod testbed;
 pub mod time;
+pub mod tty;
 pub mod udp;
 pub mod user;
 pub mod watchdog;

@@ -200,7 +200,7 @@ impl Settings {
         let keys = match change {
             Change::CloudConfig(bytes) => return Ok(vec![(CONSOLE_CLOUD_FILE, bytes.clone())]),
             Change::Setting { key, value } => vec![(key.clone(), value.clone())],
-            Change::Network(keys) => keys.clone(),
+            Change::Settings(keys) | Change::Network(keys) => keys.clone(),
         };
         let mut set = self.of_console()?;
         for (key, value) in keys {
