@@ -2,6 +2,7 @@
 
 use auroraboot::appliance::start;
 use auroraboot::config::cli::{self, Command};
+use auroraboot::daemon::attended;
 use auroraboot::daemon::cache::{self, Report};
 use auroraboot::daemon::run::{self, RunError};
 use auroraboot::daemon::{flash, log};
@@ -34,6 +35,14 @@ fn main() -> ExitCode {
             Ok(text) => print(&text),
             Err(error) => fail(&error, FAILED),
         },
+        Ok(Command::Run(args)) if !args.console.is_empty() && !args.dry_run => {
+            log::init(args.debug);
+            match attended::run(&args) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) if error.is_usage() => fail(&error, USAGE),
+                Err(error) => fail(&error, FAILED),
+            }
+        }
         Ok(Command::Run(args)) => {
             log::init(args.debug);
             ran(run::run(&args))
