@@ -381,6 +381,12 @@ pub const URL_BYTES_MAX: usize = 96;
 /// Machines whose progress and address are remembered; the longest unseen are forgotten.
 pub const MACHINES_MAX: usize = 4096;
 
+/// Machines that consoles are shown; with all their steps about 5 MB at most.
+pub const MACHINES_WATCHED_MAX: usize = 512;
+
+/// Steps that are kept of one machine, the latest: a boot takes 7 to 20.
+pub const MACHINE_STEPS_MAX: usize = 64;
+
 /// How long an OFFER, or the address of a machine, counts as its own. Firmware comes back within seconds; DHCP servers do not give
 /// an address to another machine that soon.
 pub const MACHINE_ADDRESS_AGE_MAX: Duration = Duration::from_secs(600);
@@ -496,6 +502,45 @@ pub const FLASH_LOCK_PATIENCE: Duration = Duration::from_secs(5);
 pub const DEVICE_TEXT_CHARS_MAX: usize = 64;
 /// Volumes on top of volumes that are looked through for what is mounted on a disk.
 pub const HOLDERS_NESTED_MAX: usize = 8;
+
+// ── control ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// How long a loop may take for one turn when it is asked whether it turns. None of them waits for anything but events; a machine that
+/// swaps, or a storm of packets, is forgiven.
+pub const HEALTH_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a supervisor waits for an answer: all loops may be asked for their health one after another.
+pub const CONTROL_PATIENCE: Duration = Duration::from_secs(15);
+
+/// One question or answer: a status with [`MACHINES_WATCHED_MAX`] machines takes a tenth of it.
+pub const CONTROL_LINE_BYTES_MAX: usize = 1 << 20;
+
+/// How often a supervisor asks a server for its health.
+pub const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A server that did not answer for its health for half of this is killed; after all of it the watchdog is let go.
+pub const UNWELL_MAX: Duration = Duration::from_secs(60);
+
+/// How long a server may take to end; what it is in the midst of is cut off, and that is safe at any point.
+pub const SERVER_END_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The wait before a server that ended by itself is started again; each further one doubles it.
+pub const RESTART_WAIT: Duration = Duration::from_secs(1);
+
+/// The longest such wait. After a server that ran for so long before it ended they begin with the shortest again.
+pub const RESTART_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Lines of the log that are kept in memory; with [`LOG_RING_LINE_CHARS_MAX`] 2 MB at most, and 200 kB as lines are.
+pub const LOG_RING_LINES_MAX: usize = 2000;
+
+/// A longer line is cut.
+pub const LOG_RING_LINE_CHARS_MAX: usize = 1024;
+
+/// The file that the lines are kept in as well; there are two of them, the younger and the older.
+pub const LOG_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// What consoles set, as a file; about 200 keys.
+pub const CONSOLE_SETTINGS_BYTES_MAX: usize = 64 << 10;
 
 // ── appliance: init ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -45,6 +45,12 @@ pub struct Args {
     pub set: Vec<String>,
     /// `--cloud-config`: a path, an http(s) URL, or `-` for standard input.
     pub cloud_config: Option<String>,
+    /// `--with`: configurations over [`Args::config`], in order; each a path or an http(s) URL.
+    pub with: Vec<String>,
+    /// Every `--console`, as typed: a device, and perhaps a comma and its rate in bauds.
+    pub console: Vec<String>,
+    /// `--control`: the descriptor of the channel to a supervisor.
+    pub control: Option<i32>,
     /// Print the resolved configuration and stop.
     pub dry_run: bool,
     /// Log debug lines.
@@ -56,6 +62,9 @@ impl fmt::Debug for Args {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Args")
             .field("config", &self.config.as_deref().map(printable))
+            .field("with", &self.with.iter().map(|with| printable(with)).collect::<Vec<_>>())
+            .field("console", &self.console)
+            .field("control", &self.control)
             .field("set", &format_args!("{} values", self.set.len()))
             .field("cloud_config", &self.cloud_config.as_deref().map(printable))
             .field("dry_run", &self.dry_run)
@@ -150,11 +159,15 @@ pub enum UsageError {
         "flash takes an ISO, not the configuration {0:?}; name the directory that it was made in: --set state_dir=PATH"
     )]
     ConfigAsIso(String),
+    #[error("--control takes the number of an open descriptor, not {0:?}")]
+    Channel(String),
     #[error("{flag} takes no value")]
     UnexpectedValue { flag: String },
     #[error("{flag} may be given only once")]
     Twice { flag: &'static str },
-    #[error("two configuration files, {first:?} and {second:?}; give one (settings go behind --set)")]
+    #[error(
+        "two configuration files, {first:?} and {second:?}; give one (settings go behind --set, a second file behind --with)"
+    )]
     TwoConfigs { first: String, second: String },
     #[error("an argument is not UTF-8: {0}")]
     NotUtf8(String),
@@ -190,6 +203,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
                 if run.cloud_config.replace(value_of(flag, &mut parser)?).is_some() {
                     return Err(UsageError::Twice { flag: flag.long });
                 }
+            }
+            Id::With => run.with.push(value_of(flag, &mut parser)?),
+            Id::Console => run.console.push(value_of(flag, &mut parser)?),
+            Id::Control => {
+                let value = value_of(flag, &mut parser)?;
+                run.control = Some(value.parse().map_err(|_| UsageError::Channel(printable(&value)))?);
             }
             Id::DryRun => run.dry_run = true,
             Id::Debug => run.debug = true,
@@ -459,7 +478,7 @@ mod tests {
     fn help_mentions_every_flag_and_key_within_80_columns() {
         for (_, verb) in Verb::WORDS.into_iter().chain([("", Verb::Run)]) {
             let text = help_of(verb);
-            for flag in FLAGS {
+            for flag in FLAGS.iter().filter(|flag| !flag.help.is_empty()) {
                 let shown = text.contains(&format!("  {} {}", flag.long, flag.placeholder).trim_end().to_owned())
                     || text.contains(&format!(", {} {}", flag.long, flag.placeholder).trim_end().to_owned());
                 assert_eq!(shown, flag.of.contains(&verb), "{verb:?} {}", flag.long);

@@ -14,6 +14,7 @@ mod file;
 mod keys;
 mod machines;
 mod mask;
+mod network;
 mod node;
 mod origin;
 mod report;
@@ -35,8 +36,9 @@ pub use cloud::CloudConfig;
 pub use error::ConfigError;
 pub use machines::{MacPrefix, MachineFilter, Refused};
 pub use mask::mask_urls;
+pub use network::{Address, Network};
 pub use origin::{Origin, Setting};
-pub use report::report;
+pub use report::{Row, report, rows};
 pub use template::TemplateError;
 pub use warning::Warning;
 
@@ -113,6 +115,10 @@ pub struct Config {
     pub ca_file: Setting<Option<PathBuf>>,
     /// Boot loaders to use instead of the embedded ones.
     pub loaders_dir: Setting<Option<PathBuf>>,
+    /// How the appliance is on the network.
+    pub network: Network,
+    /// What the console asks for first: as it is, or as `sha256:` and its digest.
+    pub console_password: Setting<Option<String>>,
     /// Rendered; `None` when nobody named one.
     pub cloud_config: Option<CloudConfig>,
     /// What the cloud config's template could use.
@@ -221,24 +227,42 @@ impl Config {
 /// # Errors
 /// [`ConfigError`]: the first thing that is wrong, in one line. Always exit code 2.
 pub fn load(args: &Args, inputs: &mut dyn Inputs) -> Result<(Config, Vec<Warning>), ConfigError> {
-    let assignments = set::parse(&args.set)?;
-    let file = read_file(args, &assignments, inputs)?;
-    let mut warnings = Vec::new();
+    load_for(Purpose::Run, args, inputs)
+}
 
+/// As [`load`], of a configuration that may still lack what it takes to boot something.
+///
+/// # Errors
+/// As [`load`], less the lack of an image.
+pub fn load_incomplete(args: &Args, inputs: &mut dyn Inputs) -> Result<(Config, Vec<Warning>), ConfigError> {
+    load_for(Purpose::Show, args, inputs)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Run,
+    Show,
+}
+
+fn load_for(purpose: Purpose, args: &Args, inputs: &mut dyn Inputs) -> Result<(Config, Vec<Warning>), ConfigError> {
+    let assignments = set::parse(&args.set)?;
+    let mut warnings = Vec::new();
     let mut settings = Settings::default();
     let mut data = Data::default();
-    if let Some(values) = file.values {
-        data.tree = values.node;
-        data.from_file = values.origins;
-    }
-    for (key, setting) in file.settings {
-        if keys::find(key).is_some_and(|key| !key.is_supported()) {
-            warnings.push(Warning::NotSupported { key: key.to_owned(), origin: setting.origin });
-        } else {
-            settings.set(key, setting);
+    for file in read_files(args, &assignments, inputs)? {
+        if let Some(values) = file.values {
+            data.tree.merge(values.node);
+            data.from_file.extend(values.origins);
         }
+        for (key, setting) in file.settings {
+            if keys::find(key).is_some_and(|key| !key.is_supported()) {
+                warnings.push(Warning::NotSupported { key: key.to_owned(), origin: setting.origin });
+            } else {
+                settings.set(key, setting);
+            }
+        }
+        settings.check()?;
     }
-    settings.check()?;
     for (key, value) in assignments {
         data.tree.insert(key.split('.'), &value);
         match keys::find(&key) {
@@ -255,7 +279,10 @@ pub fn load(args: &Args, inputs: &mut dyn Inputs) -> Result<(Config, Vec<Warning
     let cloud_config = settings.cloud_config()?;
     let mut config = settings.resolve()?;
     config.data = data;
-    config.image()?;
+    match config.image() {
+        Err(ConfigError::NoSource) if purpose == Purpose::Show => {}
+        image => drop(image?),
+    }
     if *config.disable_iso && *config.disable_netboot {
         return Err(ConfigError::NothingToDo);
     }
@@ -297,9 +324,9 @@ pub fn cache_store(args: &CacheArgs, inputs: &mut dyn Inputs) -> Result<CacheSto
         return Err(ConfigError::NotOfCache { key: key.clone() });
     }
     let run = Args { config: args.config.clone(), ..Args::default() };
-    let file = read_file(&run, &assignments, inputs)?;
+    let files = read_files(&run, &assignments, inputs)?;
     let mut settings = Settings::default();
-    for (key, setting) in file.settings.into_iter().filter(|(key, _)| KEYS.contains(key)) {
+    for (key, setting) in files.into_iter().flat_map(|file| file.settings).filter(|(key, _)| KEYS.contains(key)) {
         settings.set(key, setting);
     }
     for (key, value) in assignments {
@@ -311,17 +338,27 @@ pub fn cache_store(args: &CacheArgs, inputs: &mut dyn Inputs) -> Result<CacheSto
     Ok(CacheStore { state_dir: config.state_dir.value, limit: config.cache_limit.value })
 }
 
-fn read_file(
+/// The configuration files, the weakest first.
+fn read_files(
     args: &Args,
+    assignments: &BTreeMap<String, String>,
+    inputs: &mut dyn Inputs,
+) -> Result<Vec<file::File>, ConfigError> {
+    let named: Vec<&str> = args.config.iter().chain(&args.with).map(String::as_str).collect();
+    let from_stdin = |named: &&str| *named == "-";
+    if named.iter().copied().chain(args.cloud_config.as_deref()).filter(from_stdin).count() > 1 {
+        return Err(ConfigError::StdinTwice);
+    }
+    named.into_iter().map(|named| read_file(named, assignments, inputs)).collect()
+}
+
+fn read_file(
+    named: &str,
     assignments: &BTreeMap<String, String>,
     inputs: &mut dyn Inputs,
 ) -> Result<file::File, ConfigError> {
     const WHAT: &str = "configuration file";
-    let Some(named) = args.config.as_deref() else { return Ok(file::File::default()) };
     let location = Location::parse(named, WHAT)?;
-    if location == Location::Stdin && args.cloud_config.as_deref() == Some("-") {
-        return Err(ConfigError::StdinTwice);
-    }
     // What the file itself says of this comes too late.
     let mut from_set = Settings::of(assignments);
     let (ca_file, offline, state_dir) = (from_set.path("ca_file")?, from_set.flag("offline")?, from_set.state_dir()?);

@@ -64,6 +64,18 @@ impl Node {
         }
     }
 
+    /// Puts a stronger layer's tree over this one: its groups are joined with ours, all else takes the place of what is there.
+    pub fn merge(&mut self, over: Self) {
+        match (self, over) {
+            (Self::Map(ours), Self::Map(theirs)) => {
+                for (part, node) in theirs {
+                    ours.entry(part).or_insert(Self::Null).merge(node);
+                }
+            }
+            (ours, theirs) => *ours = theirs,
+        }
+    }
+
     /// Every leaf and its dotted path, in order.
     #[must_use]
     pub fn leaves(&self) -> Vec<(String, &Self)> {
@@ -87,6 +99,18 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_of_two_layers_are_joined() {
+        let tree = |keys: &[(&str, &str)]| {
+            let mut tree = Node::default();
+            keys.iter().for_each(|(key, value)| tree.insert(key.split('.'), value));
+            tree
+        };
+        let mut under = tree(&[("a.b", "1"), ("a.c", "2"), ("d", "3")]);
+        under.merge(tree(&[("a.c", "4"), ("d.e", "5"), ("f.g", "6")]));
+        assert_eq!(under, tree(&[("a.b", "1"), ("a.c", "4"), ("d.e", "5"), ("f.g", "6")]));
+    }
 
     #[test]
     fn later_values_replace_what_is_in_their_way() {

@@ -34,10 +34,25 @@ pub fn report(config: &Config, warnings: &[Warning]) -> String {
 }
 
 /// A line of the report; without an origin the value ends it.
-struct Row {
-    key: String,
-    value: String,
-    origin: Option<String>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub key: String,
+    /// Without secrets.
+    pub value: String,
+    pub origin: Option<String>,
+}
+
+/// Every setting, then the cloud config.
+#[must_use]
+pub fn rows(config: &Config) -> Vec<Row> {
+    let named = |cloud: &CloudConfig| Row {
+        key: "cloud_config".to_owned(),
+        value: format!("{} ({})", printable(cloud.name()), ByteSize(cloud.bytes().len() as u64)),
+        origin: Some(cloud.origin().to_string()),
+    };
+    let mut rows = settings(config);
+    rows.extend(config.cloud_config.as_ref().map(named));
+    rows
 }
 
 fn row<T>(key: &str, setting: &Setting<T>, show: impl FnOnce(&T) -> String) -> Row {
@@ -112,6 +127,19 @@ fn settings(config: &Config) -> Vec<Row> {
         row("ca_file", &config.ca_file, optional),
         row("loaders_dir", &config.loaders_dir, optional),
     ]);
+    let network = &config.network;
+    let of_appliance = [
+        row("network.interface", &network.interface, optional),
+        row("network.address", &network.address, shown),
+        row("network.gateway", &network.gateway, |gateway| gateway.map_or_else(|| "-".to_owned(), |ip| ip.to_string())),
+        row("network.dns", &network.dns, |servers| list(servers, "-")),
+        row("network.ntp", &network.ntp, |servers| list(servers, "-")),
+        row("network.hostname", &network.hostname, optional),
+        row("console.password", &config.console_password, |password| {
+            password.as_ref().map_or("-", |_| MASK).to_owned()
+        }),
+    ];
+    rows.extend(of_appliance.into_iter().filter(|row| row.origin.as_deref() != Some("default")));
     rows
 }
 

@@ -9,6 +9,7 @@ use super::error::{ConfigError, place};
 use super::keys;
 use super::machines::{MacPrefix, MachineFilter};
 use super::mask::printable;
+use super::network::Network;
 use super::node::Node;
 use super::origin::{Origin, Setting};
 use super::{Config, Iso, Release};
@@ -101,6 +102,8 @@ impl Settings {
             allow_insecure_registries: self.insecure()?,
             ca_file: self.path("ca_file")?,
             loaders_dir: self.path("loaders_dir")?,
+            network: Network::resolve(self)?,
+            console_password: self.text("console.password")?,
             cloud_config: None,
             data: super::Data::default(),
         })
@@ -161,7 +164,7 @@ impl Settings {
         Ok(newer(old, new))
     }
 
-    fn parsed<T>(
+    pub fn parsed<T>(
         &mut self,
         key: &'static str,
         accepted: &'static str,
@@ -196,7 +199,7 @@ impl Settings {
     }
 
     /// A YAML list, or a text with commas as `--set` has it.
-    fn list<T>(
+    pub fn list<T>(
         &mut self,
         key: &'static str,
         accepted: &'static str,
@@ -280,7 +283,7 @@ fn socket_address(text: &str) -> Option<SocketAddr> {
 }
 
 /// The kernel's own rule for names (dev_valid_name), less the characters nobody uses in one.
-fn interface(text: &str) -> Option<String> {
+pub fn interface(text: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':' | ',' | '"' | '\'');
     let good = !text.is_empty() && text.len() < 16 && text.chars().all(plain) && text != "." && text != "..";
     good.then(|| text.to_owned())

@@ -30,6 +30,8 @@ pub enum Warning {
     InstallNotIndented { name: String, keys: String },
     #[error("{origin}: {key} is a key of the original AuroraBoot that is not supported yet; it has no effect")]
     NotSupported { key: String, origin: Origin },
+    #[error("{origin}: {key} is for the appliance; this host's network stays as it is")]
+    OfAppliance { key: &'static str, origin: Origin },
     #[error("--set {key} has no effect: it is not a key of the configuration, and no template uses it")]
     Unused { key: String },
 }

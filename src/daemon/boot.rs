@@ -15,6 +15,7 @@ use mio::{Events, Poll, Token, Waker};
 use super::boot_files::BootFiles;
 use super::dhcp_io::{DhcpIo, DhcpIoError};
 use super::interfaces::Selection;
+use super::pulse::Pulse;
 use super::tftp_io::{TftpIo, TftpIoError};
 use crate::dhcp::{Policy, Server};
 use crate::limits;
@@ -63,6 +64,7 @@ pub struct Boot {
     names: Names,
     teller: Teller,
     stop: Stopper,
+    pulse: Pulse,
 }
 
 /// Ends [`Boot::run`] from another thread.
@@ -97,7 +99,8 @@ impl Boot {
         let BootOptions { files, names, teller, .. } = options;
         let dhcp = DhcpIo::bind(poll.registry(), selection, server, Arc::clone(&files), teller.clone())?;
         let tftp = TftpIo::bind(options.listen, poll.registry(), TftpIo::tokens(TFTP), files.clone())?;
-        Ok(Self { poll, dhcp, tftp, files, names, teller, stop: Stopper { asked: Arc::default(), waker } })
+        let pulse = Pulse::new(Arc::clone(&waker));
+        Ok(Self { poll, dhcp, tftp, files, names, teller, stop: Stopper { asked: Arc::default(), waker }, pulse })
     }
 
     /// What is served where.
@@ -116,6 +119,12 @@ impl Boot {
         self.stop.clone()
     }
 
+    /// Tells whether [`Self::run`] turns.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
     /// Serves until [`Stopper::stop`].
     ///
     /// # Errors
@@ -129,6 +138,7 @@ impl Boot {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result.map_err(BootError::Poll)?,
             }
+            self.pulse.beat();
             let now = Instant::now();
             for event in events.iter().filter(|event| DhcpIo::owns(event.token())) {
                 self.dhcp.handle_ready(event.token(), now);

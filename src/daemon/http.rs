@@ -8,6 +8,7 @@ mod connection;
 mod pages;
 mod slab;
 
+use crate::daemon::pulse::Pulse;
 use crate::daemon::web::Door;
 use crate::http::exchange::{Expired, Timeouts};
 use crate::http::response::{self, Status};
@@ -97,6 +98,7 @@ pub struct Http {
     poll: Poll,
     listening: Vec<Listening>,
     stopper: Stopper,
+    pulse: Pulse,
     options: Options,
     connections: Slab<Connection>,
     /// Connections with something to do, each at most once.
@@ -136,6 +138,7 @@ impl Http {
         let mut http = Self {
             poll,
             listening: Vec::new(),
+            pulse: Pulse::new(Arc::clone(&waker)),
             stopper: Stopper { waker, stopped: Arc::default() },
             options,
             connections: Slab::default(),
@@ -197,6 +200,12 @@ impl Http {
         self.stopper.clone()
     }
 
+    /// Tells whether [`Http::run`] turns.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
     /// Serves until it is stopped.
     ///
     /// # Errors
@@ -208,6 +217,7 @@ impl Http {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other.map_err(HttpError::Poll)?,
             }
+            self.pulse.beat();
             if self.stopper.stopped.load(Ordering::Acquire) {
                 return Ok(());
             }

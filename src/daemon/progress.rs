@@ -7,6 +7,7 @@ use crate::source::progress::{CHECK, DOWNLOAD, Progress, READ, Style, Words};
 use crate::sys::terminal;
 use crate::units::ByteSize;
 use std::io;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// Shows a download under the name `what`; `Pull`, say.
@@ -27,7 +28,11 @@ pub fn of_checking(what: &'static str) -> impl FnMut(Instant, Transferred) + Sen
 fn of(what: &'static str, words: Words) -> impl FnMut(Instant, Transferred) + Send {
     let style = on_stderr();
     let mut progress = Progress::new(words, style);
+    let mut status = Progress::new(words, Style::Status);
     move |now, transferred| {
+        if let Some(text) = status.update(now, transferred) {
+            set_current((!transferred.ended).then_some(text));
+        }
         let Some(text) = progress.update(now, transferred) else { return };
         match style {
             Style::Terminal { .. } if !transferred.ended => redraw(&text),
@@ -41,28 +46,52 @@ fn on_stderr() -> Style {
     terminal::columns(&io::stderr()).map_or(Style::Lines, |columns| Style::Terminal { columns })
 }
 
+/// What is being done, for who asks: as the line of progress of a terminal.
+#[must_use]
+pub fn current() -> Option<String> {
+    CURRENT.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Nothing is being done any more.
+pub fn end() {
+    set_current(None);
+}
+
+fn set_current(text: Option<String>) {
+    *CURRENT.lock().unwrap_or_else(PoisonError::into_inner) = text;
+}
+
+/// One for the process, as stderr is.
+static CURRENT: Mutex<Option<String>> = Mutex::new(None);
+
 /// Told while a build goes on after its download.
 #[derive(Debug)]
 pub struct BuildProgress {
     style: Style,
     shown: Option<Instant>,
+    status: Option<Box<BuildProgress>>,
 }
 
 impl BuildProgress {
     #[must_use]
     pub fn on_stderr() -> Self {
-        Self::new(on_stderr())
+        let status = Some(Box::new(Self::new(Style::Status)));
+        Self { status, ..Self::new(on_stderr()) }
     }
 
     const fn new(style: Style) -> Self {
-        Self { style, shown: None }
+        Self { style, shown: None, status: None }
     }
 
     pub fn update(&mut self, now: Instant, progress: media::Progress) {
         match (self.text(now, progress), self.style) {
             (Some(text), Style::Terminal { .. }) => redraw(&text),
             (Some(text), Style::Lines) => log::info!("{text}"),
+            (Some(text), Style::Status) => set_current(Some(text)),
             (None, _) => {}
+        }
+        if let Some(status) = &mut self.status {
+            status.update(now, progress);
         }
     }
 

@@ -2,17 +2,21 @@
 
 use crate::config::{self, Args, Config, ConfigError, mask_urls};
 use crate::daemon::check::{self, CheckError, IsoSource, Wanted};
+use crate::daemon::control;
 use crate::daemon::inputs::HostInputs;
 use crate::daemon::job::Job;
 use crate::daemon::leftovers;
+use crate::daemon::monitor::Monitor;
 use crate::daemon::places::{self, Places};
 use crate::daemon::prepare::{self, PrepareError, Prepared};
+use crate::daemon::progress;
 use crate::daemon::serve::{self, Offer, ServeError, Servers, Swap};
 use crate::daemon::state::{StateDir, StateError};
 use crate::daemon::stop::Stop;
 use crate::media::{FileError, Medium};
 use crate::netboot::names::Names;
 use crate::sys::descriptors;
+use crate::sys::inherited;
 use crate::sys::user::effective_user;
 use crate::units::{ByteSize, chain};
 use std::fmt::{self, Write};
@@ -38,6 +42,8 @@ pub enum RunError {
     Serve(#[from] ServeError),
     #[error(transparent)]
     Keep(#[from] FileError),
+    #[error("--control {channel}: no such channel was handed down")]
+    Control { channel: i32, source: io::Error },
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
 }
@@ -63,6 +69,15 @@ pub fn run(args: &Args) -> Result<String, RunError> {
     warn(&warnings);
     let stop = Stop::on_signals().map_err(RunError::Signals)?;
     descriptors::raise_limit().unwrap_or_else(|error| log::warn!("cannot raise the limit of open files: {error}"));
+    let monitor = Monitor::default();
+    if let Some(channel) = args.control {
+        let stream = inherited::unix_stream(channel).map_err(|source| RunError::Control { channel, source })?;
+        control::answer(stream, monitor.clone(), &stop).map_err(|source| RunError::Control { channel, source })?;
+    } else {
+        warn(&config.network.set_without_appliance());
+    }
+    let image = shown(&wanted);
+    monitor.prepares(&image);
     let (state, places) = open(&config, &wanted)?;
     let job = Job { config: &config, state_dir: state.path(), places: &places, stop: &stop };
     let names = Names::new(state.secret()?, *config.netboot_http_port);
@@ -77,8 +92,9 @@ pub fn run(args: &Args) -> Result<String, RunError> {
     let is_current = earlier.is_none();
     let prepared = earlier.map_or_else(|| prepare::prepare(&wanted, &job), Ok)?;
     warn(&prepared.medium.warnings);
-    let image = shown(&wanted);
-    let servers = Servers::bind(&config, names, Offer::new(&config, &image, &prepared)?, &web_directory)?;
+    let offer = Offer::new(&config, &image, &prepared)?;
+    let servers = Servers::bind(&config, names, offer, &web_directory, &monitor)?;
+    progress::end();
     for line in summary(&config, &image, &prepared, &servers) {
         log::info!("{line}");
     }

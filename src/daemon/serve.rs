@@ -4,6 +4,7 @@ use crate::config::{Config, MachineFilter, Origin, Refused, Setting};
 use crate::daemon::boot::{self, Boot, BootError, BootOptions};
 use crate::daemon::boot_files::BootFiles;
 use crate::daemon::http::{self, Http, HttpError};
+use crate::daemon::monitor::Monitor;
 use crate::daemon::prepare::Prepared;
 use crate::daemon::stop::Stop;
 use crate::daemon::web::{Web, WebError};
@@ -26,6 +27,7 @@ use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::path::{self, Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::{Instant, SystemTime};
@@ -64,6 +66,7 @@ pub struct Servers {
     events: Receiver<Event>,
     journal: Journal,
     swap: Swap,
+    monitor: Monitor,
 }
 
 /// Puts other media in the place of those that are served.
@@ -178,7 +181,7 @@ pub fn rehearse(config: &Config, names: &Names, web_directory: &Path) -> Result<
         boot_set: (!*config.disable_netboot).then_some(boot_set),
         listing: serves_media(config).then(Listing::default),
     };
-    Servers::bind(config, names.clone(), offer, web_directory).map(drop)
+    Servers::bind(config, names.clone(), offer, web_directory, &Monitor::default()).map(drop)
 }
 
 impl Servers {
@@ -186,12 +189,21 @@ impl Servers {
     ///
     /// # Errors
     /// [`ServeError`] says which setting or process to look at.
-    pub fn bind(config: &Config, names: Names, offer: Offer, web_directory: &Path) -> Result<Self, ServeError> {
+    pub fn bind(
+        config: &Config,
+        names: Names,
+        offer: Offer,
+        web_directory: &Path,
+        monitor: &Monitor,
+    ) -> Result<Self, ServeError> {
         let has_config = offer.boot_set.as_ref().is_some_and(|boot_set| boot_set.cloud_config.is_some());
         let journal = Journal::new(has_config);
         let (teller, events) = event::channel(limits::EVENTS_WAITING_MAX);
-        let netboot =
-            offer.boot_set.map(|boot_set| bind_netboot(config, names, (offer.arch, boot_set), &teller)).transpose()?;
+        let admission = || Admission { machines: config.machines.clone(), is_on: monitor.netboot() };
+        let netboot = offer
+            .boot_set
+            .map(|boot_set| bind_netboot(config, names, (offer.arch, boot_set), admission(), &teller))
+            .transpose()?;
         let (boot, netboot) = netboot.unzip();
         let served = netboot.as_ref().map(|netboot| Arc::clone(&netboot.served));
         let mut swap = Swap { arch: offer.arch, served, shelf: None };
@@ -207,7 +219,9 @@ impl Servers {
             web = Some(server);
         }
         let http = Http::bind(sites, teller, http::Options::default())?;
-        Ok(Self { boot, http, web, events, journal, swap })
+        let pulses = boot.iter().map(Boot::pulse).chain([http.pulse()]).collect();
+        monitor.serves(boot.as_ref().map(|boot| boot.summary().to_string()), has_config, pulses);
+        Ok(Self { boot, http, web, events, journal, swap, monitor: monitor.clone() })
     }
 
     /// What replaces what they serve, while they run.
@@ -233,7 +247,7 @@ impl Servers {
     /// # Errors
     /// A loop ended by itself.
     pub fn run(self, stop: &Stop) -> Result<(), ServeError> {
-        let Self { boot, http, web, events, journal, swap: _ } = self;
+        let Self { boot, http, web, events, journal, swap: _, monitor } = self;
         let (boot_stopper, http_stopper) = (boot.as_ref().map(Boot::stopper), http.stopper());
         let door = web.as_ref().map(Web::door);
         stop.tell(move || {
@@ -252,7 +266,8 @@ impl Servers {
             Ok(())
         };
         let web = web.map(|web| spawn("web", stop, move || run_web(web))).transpose()?;
-        print_events(journal, &events);
+        tell(journal, &monitor, &events);
+        monitor.stops();
         let ended = [("boot", boot), ("http", Some(http)), ("web", web)];
         ended.into_iter().filter_map(|(name, thread)| Some(join(name, thread?))).collect()
     }
@@ -262,6 +277,7 @@ fn bind_netboot(
     config: &Config,
     names: Names,
     (arch, boot_set): (Arch, served::BootSet),
+    admission: Admission,
     teller: &Teller,
 ) -> Result<(Boot, http::Netboot), ServeError> {
     let cmdline = Cmdline::new(arch, config.netboot_cmdline.as_deref())?;
@@ -270,11 +286,7 @@ fn bind_netboot(
     let boot = Boot::bind(BootOptions {
         listen: *config.netboot_listen_addr,
         interfaces: config.interfaces.to_vec(),
-        policy: Policy {
-            image: arch,
-            machines: Box::new(Admission(config.machines.clone())),
-            files: Box::new(names.clone()),
-        },
+        policy: Policy { image: arch, machines: Box::new(admission), files: Box::new(names.clone()) },
         files: Arc::new(BootFiles::new(Arc::clone(&served))),
         names,
         teller: teller.clone(),
@@ -307,8 +319,8 @@ fn join(name: &'static str, thread: JoinHandle<Result<(), ServeError>>) -> Resul
     thread.join().unwrap_or(Err(ServeError::Panicked(name)))
 }
 
-/// Turns events into log lines until both loops have ended and dropped their senders.
-fn print_events(mut journal: Journal, events: &Receiver<Event>) {
+/// Turns events into log lines, and into what consoles are told, until both loops have ended and dropped their senders.
+fn tell(mut journal: Journal, monitor: &Monitor, events: &Receiver<Event>) {
     let start = Instant::now();
     loop {
         let event = match journal.next_deadline() {
@@ -316,7 +328,10 @@ fn print_events(mut journal: Journal, events: &Receiver<Event>) {
             None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match event {
-            Ok(event) => journal.handle_input(start.elapsed(), event),
+            Ok(event) => {
+                monitor.handle_input(&event);
+                journal.handle_input(start.elapsed(), event);
+            }
             Err(RecvTimeoutError::Timeout) => journal.handle_timeout(start.elapsed()),
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -326,13 +341,19 @@ fn print_events(mut journal: Journal, events: &Receiver<Event>) {
     }
 }
 
-/// `netboot.allow` and `netboot.deny` in the words of DHCP.
+/// `netboot.allow` and `netboot.deny` in the words of DHCP, and the switch at the console.
 #[derive(Debug)]
-struct Admission(MachineFilter);
+struct Admission {
+    machines: MachineFilter,
+    is_on: Arc<AtomicBool>,
+}
 
 impl Machines for Admission {
     fn admit(&self, mac: MacAddr) -> Result<(), Reason> {
-        self.0.check(mac).map_err(|refused| match refused {
+        if !self.is_on.load(Ordering::Relaxed) {
+            return Err(Reason::Stopped);
+        }
+        self.machines.check(mac).map_err(|refused| match refused {
             Refused::Denied(_) => Reason::Denied,
             Refused::NotAllowed => Reason::NotAllowed,
         })

@@ -60,7 +60,7 @@ pub trait Machines: std::fmt::Debug {
     /// Whether this one may.
     ///
     /// # Errors
-    /// [`Reason::Denied`] or [`Reason::NotAllowed`].
+    /// [`Reason::Denied`], [`Reason::NotAllowed`] or [`Reason::Stopped`].
     fn admit(&self, mac: MacAddr) -> Result<(), Reason>;
 }
 
@@ -100,6 +100,8 @@ pub enum Reason {
     Denied,
     #[error("not in netboot.allow")]
     NotAllowed,
+    #[error("netboot is stopped at the console")]
+    Stopped,
     #[error("no boot loader for this firmware ({0})")]
     NoLoader(&'static str),
     #[error("the image is {image}, this machine is {machine}")]

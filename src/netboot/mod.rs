@@ -1,7 +1,7 @@
 //! Who is served what: names, scripts, machines, events.
 //!
 //! The DHCP, TFTP and HTTP loops ask here what a name means ([`served`], [`names`]) and tell here what they did ([`event`]);
-//! [`journal`] turns that into the lines the operator reads. No sockets, no clock, no paths.
+//! [`journal`] turns that into the lines the operator reads, [`watch`] into where each machine is. No sockets, no clock, no paths.
 
 pub mod blob;
 pub mod boot_dir;
@@ -12,3 +12,4 @@ pub mod names;
 pub mod recent;
 pub mod script;
 pub mod served;
+pub mod watch;

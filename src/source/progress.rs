@@ -21,6 +21,8 @@ pub enum Style {
     Terminal { columns: usize },
     /// A log: whole lines without a line end.
     Lines,
+    /// As often as on a terminal, as a log's lines: for who asks what is being done.
+    Status,
 }
 
 impl Style {
@@ -28,7 +30,7 @@ impl Style {
     #[must_use]
     pub const fn interval(self) -> Duration {
         match self {
-            Self::Terminal { .. } => limits::PROGRESS_REDRAW,
+            Self::Terminal { .. } | Self::Status => limits::PROGRESS_REDRAW,
             Self::Lines => limits::PROGRESS_LOG,
         }
     }
@@ -37,7 +39,7 @@ impl Style {
     #[must_use]
     pub fn dress(self, text: String) -> String {
         match self {
-            Self::Lines => text,
+            Self::Lines | Self::Status => text,
             Self::Terminal { columns } => {
                 // The last column stays free: some terminals wrap when it is written.
                 let text: String = text.chars().take(columns.saturating_sub(1)).collect();

@@ -182,6 +182,27 @@ fn set_beats_the_file_key_by_key_and_the_flag_replaces_the_cloud_config() {
 }
 
 #[test]
+fn of_several_files_the_last_wins_key_by_key() {
+    let site = (
+        "site.yaml",
+        "container_image: a:1\nflavor: x\nvalues:\n  a: 1\n  b: {c: 2}\ncloud_config: |\n  #cloud-config\n  x: [[ .b.c ]][[ .b.d ]]\n",
+    );
+    let shop = ("shop.yaml", "container_image: b:1\nvalues:\n  b: {d: 3}\n");
+    let words = ["site.yaml", "--with", "shop.yaml", "--with", "console.yaml"];
+    let console = ("console.yaml", "network.hostname: box\n");
+    let config = config(&words, &[site, shop, console]);
+    assert_eq!(config.container_image.as_deref(), Some("b:1"));
+    assert_eq!(config.container_image.origin.to_string(), "shop.yaml:1");
+    assert_eq!(config.release.flavor.origin.to_string(), "site.yaml:2");
+    assert_eq!(config.network.hostname.origin.to_string(), "console.yaml:1");
+    assert_eq!(config.cloud_config.unwrap().bytes(), b"#cloud-config\nx: 23\n");
+    let wrong = error(&words, &[site, ("shop.yaml", "flavour: x\n"), console]);
+    assert!(wrong.starts_with("shop.yaml:1: unknown key flavour"), "{wrong}");
+    let twice = error(&["-", "--with", "-"], &[("-", "container_image: a\n")]);
+    assert!(twice.contains("standard input"), "{twice}");
+}
+
+#[test]
 fn the_files_cloud_config_is_content_or_a_name() {
     let contents =
         |value: &str| format!("container_image: a\ncloud_config: {value}\nvalues: {{a: {{b: one}}, c: two}}\n");

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// The layers from the ground up; a module imports only from layers below its own, or from itself.
 const LAYERS: [&[&str]; 9] = [
-    &["units", "civil", "limits", "loaders", "storage", "status"],
-    &["dhcp", "sntp", "tftp", "http", "squashfs", "iso", "fat", "rootfs", "config", "fingerprint", "console"],
+    &["units", "civil", "limits", "loaders", "storage"],
+    &["status", "dhcp", "sntp", "tftp", "http", "squashfs", "iso", "fat", "rootfs", "config", "fingerprint", "console"],
     &["netboot", "media"],
     &["sys"],
     &["source"],

@@ -24,6 +24,9 @@ impl Verb {
 pub enum Id {
     Set,
     CloudConfig,
+    With,
+    Console,
+    Control,
     DryRun,
     To,
     Yes,
@@ -72,6 +75,26 @@ pub const FLAGS: &[Flag] = &[
         help: "The cloud config the machines get, instead of the file's;\n\
                - reads standard input",
     },
+    Flag {
+        id: Id::With,
+        of: WITH_CONFIG,
+        long: "--with",
+        short: &[],
+        placeholder: "FILE|URL",
+        help: "Another configuration file, whose keys win over those of CONFIG.\n\
+               May be repeated: the last one wins",
+    },
+    Flag {
+        id: Id::Console,
+        of: RUN,
+        long: "--console",
+        short: &[],
+        placeholder: "DEV[,BAUD]",
+        help: "Offer a console on this serial line (default 115200 baud) or\n\
+               terminal. May be repeated",
+    },
+    // For supervisors: no help, so it is not listed.
+    Flag { id: Id::Control, of: RUN, long: "--control", short: &[], placeholder: "FD", help: "" },
     Flag {
         id: Id::DryRun,
         of: WITH_CONFIG,
