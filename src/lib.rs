@@ -57,6 +57,7 @@ pub mod loaders;
 pub mod media;
 pub mod netboot;
 pub mod rootfs;
+pub mod sntp;
 pub mod source;
 pub mod squashfs;
 pub mod status;

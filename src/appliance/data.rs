@@ -76,6 +76,20 @@ pub fn open(volume: &Volume, at: &Path) -> Result<Outcome, Error> {
     }
 }
 
+/// Puts a memory disk at `at` in the place of a data partition that cannot be used: for half of the machine's memory at most.
+///
+/// # Errors
+/// What mount(2) says.
+pub fn in_memory(at: &Path) -> Result<(), Error> {
+    make_directory(at, 0o755, 0)?;
+    let flags = Flags::NO_SUID.and(Flags::NO_DEV).and(Flags::NO_EXEC).and(Flags::NO_ATIME);
+    let kind = Path::new("tmpfs");
+    let mounted = mount(kind, at, "tmpfs", flags, "mode=0755,size=50%");
+    mounted.map_err(|source| Error::Mount { node: kind.to_owned(), at: at.to_owned(), source })?;
+    make_directory(&at.join("state"), 0o700, SERVER_USER)?;
+    make_directory(&at.join("log"), 0o700, 0)
+}
+
 /// What is done once it is mounted.
 fn settle(volume: &Volume, at: &Path, mounted: &mut Mounted) -> Result<(), Error> {
     let failed = |source| Error::Mount { node: volume.node.clone(), at: at.to_owned(), source };

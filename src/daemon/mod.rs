@@ -1,9 +1,11 @@
 //! Sockets, threads and the clock.
 
+pub mod attended;
 pub mod boot;
 pub mod boot_files;
 pub mod cache;
 pub mod check;
+pub mod console;
 pub mod control;
 pub mod dhcp_io;
 pub mod fetch;

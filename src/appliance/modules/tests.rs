@@ -1,3 +1,5 @@
+//! Modules of a machine that does not exist.
+
 use super::*;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicU32, Ordering};

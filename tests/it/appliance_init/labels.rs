@@ -67,7 +67,7 @@ fn a_fat_made_to_be_slow_is_given_up() {
     let fat_at = u64::from(u16::from_le_bytes(sector[14..16].try_into().unwrap())) * 512;
     let root_at = fat_at + u64::from(sector[16]) * number(36) * 512;
     // The root directory is full, names no label, and follows itself.
-    file.write_all_at(&[b'X'; 512], root_at).unwrap();
+    file.write_all_at(&[b'A'; 512], root_at).unwrap();
     file.write_all_at(&2_u32.to_le_bytes(), fat_at + 8).unwrap();
     let began = Instant::now();
     let found = read_signature(&file).unwrap();
