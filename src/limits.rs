@@ -603,6 +603,7 @@ pub const LOG_FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// What consoles set, as a file; about 200 keys.
 pub const CONSOLE_SETTINGS_BYTES_MAX: usize = 64 << 10;
+
 // ── appliance: init ──────────────────────────────────────────────────────────────────────────────────────────────
 
 /// `modules.dep`, `modules.alias` and the other lists of kernel modules, each; Debian's complete ones take 1.3 MB.

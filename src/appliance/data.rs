@@ -41,9 +41,9 @@ pub enum Outcome {
 /// A data partition that can be used.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Mounted {
-    /// Bytes of the file system now.
+    /// Bytes that files and directories can take.
     pub bytes: u64,
-    /// Bytes that it had before it grew, if it did.
+    /// Bytes of the whole file system before it grew, if it did.
     pub grown_from: Option<u64>,
     /// What did not go well but does not keep it from being used.
     pub notices: Vec<String>,

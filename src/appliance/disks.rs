@@ -105,3 +105,62 @@ pub fn find_stick<'a>(volumes: &'a [Volume], boot: Option<&Volume>) -> Option<&'
     let elsewhere = |volume: &&Volume| boot.is_none_or(|boot| boot.disk != volume.disk);
     volumes.iter().filter(elsewhere).find(|volume| volume.is_labelled(STICK_LABEL))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn volume(disk: &str, index: u32, file_system: FileSystem, label: &str) -> Volume {
+        Volume {
+            node: format!("{disk}{index}").into(),
+            disk: Path::new(disk).into(),
+            disk_size: 1 << 30,
+            index,
+            offset: u64::from(index) << 20,
+            size: 1 << 20,
+            signature: Some(Signature { file_system, label: label.to_owned(), uuid: String::new() }),
+        }
+    }
+
+    fn node(volume: Option<&Volume>) -> Option<&str> {
+        volume.and_then(|volume| volume.node.to_str())
+    }
+
+    #[test]
+    fn the_boot_partition_is_the_one_with_data_beside_it() {
+        let lone = volume("/dev/sda", 1, FileSystem::Fat, "APPLIANCE");
+        let other = volume("/dev/sda", 2, FileSystem::Ext4, "root");
+        let boot = volume("/dev/sdb", 2, FileSystem::Fat, "appliance");
+        let data = volume("/dev/sdb", 3, FileSystem::Ext4, "AURORADATA");
+        let wrong_kind = volume("/dev/sdc", 1, FileSystem::Ext4, "APPLIANCE");
+        let all = [lone.clone(), other.clone(), boot.clone(), data.clone(), wrong_kind];
+        let found = find_boot(&all).unwrap();
+        assert_eq!((node(Some(found.volume)), found.others), (Some("/dev/sdb2"), vec![&lone]));
+        assert_eq!(node(find_data(&all, &boot)), Some("/dev/sdb3"));
+        assert_eq!(node(find_data(&all, &data)), None);
+        let alone = [other, lone];
+        let found = find_boot(&alone).unwrap();
+        assert_eq!((node(Some(found.volume)), found.others.len()), (Some("/dev/sda1"), 0));
+        assert_eq!(find_boot(&alone[..1]), None);
+    }
+
+    #[test]
+    fn the_data_partition_is_the_next_one_whatever_is_on_it() {
+        let boot = volume("/dev/mmcblk0p", 1, FileSystem::Fat, "APPLIANCE");
+        let broken = Volume { signature: None, ..volume("/dev/mmcblk0p", 2, FileSystem::Ext4, "") };
+        let last = volume("/dev/mmcblk0p", 3, FileSystem::Ext4, "AURORADATA");
+        let all = [last, broken, boot];
+        assert_eq!(node(find_data(&all, &all[2])), Some("/dev/mmcblk0p2"));
+    }
+
+    #[test]
+    fn a_stick_is_on_another_disk_and_its_label_in_any_case() {
+        let boot = volume("/dev/sda", 1, FileSystem::Fat, "APPLIANCE");
+        let decoy = volume("/dev/sda", 2, FileSystem::Fat, "AURORABOOT");
+        let stick = volume("/dev/sdb", 1, FileSystem::Ext4, "AuroraBoot");
+        let all = [boot, decoy, stick];
+        assert_eq!(node(find_stick(&all, Some(&all[0]))), Some("/dev/sdb1"));
+        assert_eq!(node(find_stick(&all[..2], Some(&all[0]))), None);
+        assert_eq!(node(find_stick(&all, None)), Some("/dev/sda2"));
+    }
+}

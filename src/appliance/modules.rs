@@ -104,8 +104,10 @@ impl Modules {
         let mut total = Loaded::default();
         let mut seen = HashSet::new();
         loop {
-            let new: Vec<String> =
-                modaliases(&sys.join("devices")).into_iter().filter(|alias| !seen.contains(alias)).collect();
+            let new: Vec<String> = modaliases(&sys.join("devices"), DEVICES_MAX)
+                .into_iter()
+                .filter(|alias| !seen.contains(alias))
+                .collect();
             if new.is_empty() {
                 return total;
             }
@@ -152,13 +154,13 @@ impl Modules {
 }
 
 /// What every device below `devices` says of itself, sorted, each once. Links are not followed: they lead in circles.
-fn modaliases(devices: &Path) -> BTreeSet<String> {
+fn modaliases(devices: &Path, directories_max: usize) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut waiting = vec![(devices.to_owned(), 0)];
     let mut visited = 0;
     while let Some((directory, depth)) = waiting.pop() {
         visited += 1;
-        if visited > DEVICES_MAX {
+        if visited > directories_max {
             break;
         }
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
@@ -177,3 +179,6 @@ fn modaliases(devices: &Path) -> BTreeSet<String> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests;

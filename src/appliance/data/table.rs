@@ -192,3 +192,158 @@ const fn aligned_end(sectors: u64) -> u64 {
 const fn is_worth_it(from: u64, to: u64) -> bool {
     to >= from.saturating_add(GROWTH_BYTES_MIN / SECTOR)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::iso::gpt::{Guid, Partition, TYPE_BASIC_DATA};
+    use crate::iso::mbr::Entry;
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    /// A disk of any size, of which only the sectors that were written take memory.
+    #[derive(Default)]
+    struct Disk {
+        sectors: Mutex<BTreeMap<u64, [u8; 512]>>,
+    }
+
+    impl Storage for Disk {
+        fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+            for (index, sector) in bytes.chunks_exact(512).enumerate() {
+                self.sectors.lock().unwrap().insert(offset / 512 + index as u64, sector.try_into().unwrap());
+            }
+            Ok(())
+        }
+
+        fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+            let sectors = self.sectors.lock().unwrap();
+            for (index, sector) in bytes.chunks_exact_mut(512).enumerate() {
+                sector.copy_from_slice(sectors.get(&(offset / 512 + index as u64)).unwrap_or(&[0; 512]));
+            }
+            Ok(())
+        }
+
+        fn set_len(&self, _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    const GIB: u64 = 1 << 30;
+    const MIB_SECTORS: u64 = 2048;
+
+    fn with_mbr(entries: &[(u32, u32)]) -> Disk {
+        let mut mbr = Mbr::default();
+        for (slot, (first, sectors)) in mbr.entries.iter_mut().zip(entries) {
+            *slot = Entry::new(0x83, *first, *sectors);
+        }
+        let disk = Disk::default();
+        disk.write_all_at(&mbr.encode(), 0).unwrap();
+        disk
+    }
+
+    /// Partitions as first sector and number of them, on a disk of so many sectors.
+    fn with_gpt(partitions: &[(u64, u64)], sectors: u64) -> Disk {
+        let mut gpt = Gpt::new(Guid([7; 16]), sectors);
+        let made =
+            partitions.iter().map(|(first, count)| Partition::new(TYPE_BASIC_DATA, Guid([1; 16]), *first, *count, "x"));
+        gpt.partitions = made.collect();
+        let mut mbr = Mbr::default();
+        mbr.entries[0] = Entry::protective(sectors);
+        let disk = Disk::default();
+        disk.write_all_at(&mbr.encode(), 0).unwrap();
+        for (offset, bytes) in gpt.encode().unwrap() {
+            disk.write_all_at(&bytes, offset).unwrap();
+        }
+        disk
+    }
+
+    fn at(index: u32, lba: u64) -> Place {
+        Place { index, offset: lba * 512 }
+    }
+
+    #[test]
+    fn a_partition_grows_only_for_what_is_worth_it() {
+        let sectors = 200 * MIB_SECTORS;
+        for (more, expected) in [(0, 100), (7, 100), (9, 109), (1000, 1100)] {
+            let disk = with_mbr(&[(2048, 4096), (100 * 2048, 100 * 2048)]);
+            let plan = plan(&disk, (sectors + more * MIB_SECTORS) * 512, at(2, 100 * MIB_SECTORS)).unwrap();
+            assert_eq!((plan.from >> 20, plan.to >> 20), (100, expected));
+            assert_eq!(plan.writes.len(), usize::from(expected > 100));
+        }
+        assert_eq!(GROWTH_BYTES_MIN, 8 << 20);
+    }
+
+    #[test]
+    fn an_mbr_says_two_tebibytes_at_most() {
+        let disk = with_mbr(&[(2048, 4096)]);
+        let plan = plan(&disk, 10_000 * GIB, at(1, 2048)).unwrap();
+        assert_eq!(plan.to, u64::from(u32::MAX) * 512);
+        plan.apply(&disk, || Ok(())).unwrap();
+        let mut sector = [0; 512];
+        disk.read_exact_at(&mut sector, 0).unwrap();
+        let entry = Mbr::decode(&sector).unwrap().unwrap().entries[0];
+        assert_eq!((entry.kind, entry.first_lba, entry.sectors), (0x83, 2048, u32::MAX));
+    }
+
+    #[test]
+    fn a_gpt_on_ten_terabytes() {
+        let disk = with_gpt(&[(2048, 4096), (8192, 4096)], 100 * MIB_SECTORS);
+        let plan = plan(&disk, 10_000 * GIB, at(2, 8192)).unwrap();
+        plan.apply(&disk, || Ok(())).unwrap();
+        let gpt = Gpt::read(&disk).unwrap().unwrap();
+        let last = gpt.partitions[1].last_lba;
+        assert_eq!((gpt.last_lba, gpt.entries_lba, gpt.first_usable_lba), (10_000 * GIB / 512 - 1, 2, 34));
+        assert!(
+            (last + 1) % MIB_SECTORS == 0
+                && last <= gpt.last_usable_lba()
+                && gpt.last_usable_lba() - last <= MIB_SECTORS
+        );
+        assert_eq!(super::plan(&disk, 10_000 * GIB, at(2, 8192)).unwrap().writes, []);
+    }
+
+    #[test]
+    fn each_write_of_a_header_is_one_sector_and_entries_in_use_are_never_written() {
+        let disk = with_gpt(&[(2048, 4096), (8192, 4096)], 100 * MIB_SECTORS);
+        let plan = plan(&disk, GIB, at(2, 8192)).unwrap();
+        let places: Vec<(u64, usize)> =
+            plan.writes.iter().map(|(offset, bytes)| (offset / 512, bytes.len() / 512)).collect();
+        let end = GIB / 512;
+        assert_eq!(places, [(end - 33, 32), (end - 1, 1), (34, 32), (1, 1), (2, 32), (1, 1), (0, 1)]);
+    }
+
+    #[test]
+    fn a_table_without_a_gap_is_written_in_place() {
+        let disk = with_gpt(&[(40, 4096), (8192, 4096)], 100 * MIB_SECTORS);
+        let plan = plan(&disk, GIB, at(2, 8192)).unwrap();
+        assert_eq!(plan.writes.len(), 5);
+        plan.apply(&disk, || Ok(())).unwrap();
+        assert_eq!(Gpt::read(&disk).unwrap().unwrap().partitions[0].first_lba, 40);
+    }
+
+    #[test]
+    fn what_is_not_ours_to_change_is_left() {
+        let place = at(1, 2048);
+        let refused = |disk: &Disk, bytes| plan(disk, bytes, place).unwrap_err();
+        assert!(matches!(refused(&Disk::default(), GIB), Error::NoTable));
+        assert!(matches!(refused(&with_mbr(&[(2048, 4096), (8192, 4096)]), GIB), Error::NotLast));
+        assert!(matches!(refused(&with_mbr(&[(4096, 4096)]), GIB), Error::NotListed));
+        assert!(matches!(refused(&with_gpt(&[(2048, 4096), (8192, 4096)], 1 << 20), GIB), Error::NotLast));
+        assert!(matches!(refused(&with_gpt(&[(4096, 4096)], 1 << 20), GIB), Error::NotListed));
+        let cut = refused(&with_gpt(&[(2048, 400_000)], 1 << 20), 100 << 20);
+        assert_eq!(cut.to_string(), "the disk has 204800 sectors, fewer than its partition table needs (402081)");
+        assert!(matches!(plan(&with_mbr(&[(2048, 4096)]), GIB, at(0, 2048)), Err(Error::NotListed)));
+        assert!(matches!(plan(&with_mbr(&[(2048, 4096)]), GIB, at(5, 2048)), Err(Error::NotListed)));
+        assert!(matches!(plan(&with_gpt(&[(2048, 4096)], 1 << 20), GIB, at(129, 2048)), Err(Error::NotListed)));
+        let damaged = with_gpt(&[(2048, 4096)], 1 << 20);
+        damaged.sectors.lock().unwrap().get_mut(&1).unwrap()[40] ^= 1;
+        assert!(matches!(refused(&damaged, GIB), Error::Gpt(_)));
+    }
+
+    #[test]
+    fn a_device_that_fails_is_told() {
+        let disk = with_mbr(&[(2048, 4096)]);
+        let plan = plan(&disk, GIB, at(1, 2048)).unwrap();
+        let error = plan.apply(&disk, || Err(io::Error::other("no medium"))).unwrap_err();
+        assert_eq!(error.to_string(), "cannot write the partition table");
+    }
+}
