@@ -290,6 +290,39 @@ pub const DHCP_LOOP_WINDOW: Duration = Duration::from_secs(60);
 /// Machines watched for such a loop.
 pub const DHCP_LOOPS_MAX: usize = 4_096;
 
+// ── dhcp client ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// The wait for an answer before a message is sent again; doubles with each try. RFC 2131 §4.1 has 4 s for a 10 Mbit/s Ethernet; the
+/// first message after power-on is the one that a switch still learning its port swallows.
+pub const DHCP_RETRY_WAIT: Duration = Duration::from_secs(2);
+/// The longest wait between two messages while there is no address (RFC 2131 §4.1).
+pub const DHCP_RETRY_WAIT_MAX: Duration = Duration::from_secs(64);
+/// Messages to the server whose offer was taken, before others are asked again: 30 s in all.
+pub const DHCP_REQUEST_TRIES: u32 = 4;
+/// Messages that ask for the address of an earlier lease: a server that does not know it stays silent (RFC 2131 §4.3.2).
+pub const DHCP_REBOOT_TRIES: u32 = 2;
+/// The shortest wait between two renewals. RFC 2131 §4.4.5 has 60 s, with which a lease of two minutes would be lost with one packet.
+pub const DHCP_RENEW_WAIT_MIN: Duration = Duration::from_secs(5);
+/// The wait after an address that turned out to be somebody else's (RFC 2131 §3.1 (5)).
+pub const DHCP_DECLINE_WAIT: Duration = Duration::from_secs(10);
+/// A lease below this is nonsense that would keep client and server busy.
+pub const DHCP_LEASE_MIN: Duration = Duration::from_secs(10);
+/// Name servers and time servers that are taken out of one lease, each.
+pub const DHCP_SERVERS_MAX: usize = 8;
+/// The smallest MTU that a DHCP server can talk the appliance into: what every host takes (RFC 791).
+pub const DHCP_MTU_MIN: u16 = 576;
+/// Questions whether an address is in use before it is taken (RFC 5227 §2.1.1).
+pub const ARP_PROBES: u32 = 3;
+/// The wait for an answer to each. RFC 5227 §1.1 has up to 2 s; here all machines are on one switch and power-on waits for it.
+pub const ARP_PROBE_WAIT: Duration = Duration::from_millis(300);
+
+// ── sntp ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// How far behind the build a time may lie: a certificate that was valid then is none any more.
+pub const SNTP_AHEAD_MAX: Duration = Duration::from_secs(30 * 365 * 86_400);
+/// How wrong a server may say its time is (RFC 5905 appendix A.1.1, `MAXDISP`).
+pub const SNTP_DISTANCE_MAX: Duration = Duration::from_secs(16);
+
 // ── tftp ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Transfers in progress at once; further ones wait. Each holds one socket. 256 lock-step transfers fill a 1 GbE link
@@ -503,6 +536,35 @@ pub const DEVICE_TEXT_CHARS_MAX: usize = 64;
 /// Volumes on top of volumes that are looked through for what is mounted on a disk.
 pub const HOLDERS_NESTED_MAX: usize = 8;
 
+// ── network of the appliance ─────────────────────────────────────────────────────────────────────────────────────
+
+/// How long the used interface may be without a link before others are asked for an address: a switch that restarts is back by then.
+pub const NETWORK_SWITCH_AFTER: Duration = Duration::from_secs(30);
+/// Receive buffer of each packet socket of the DHCP client: it is sent a few messages only.
+pub const NETWORK_RECEIVE_BUFFER_BYTES: usize = 256 << 10;
+/// Batches read from one of these sockets before the others have their turn.
+pub const NETWORK_BATCHES_PER_TURN: usize = 4;
+/// Interfaces that are looked after; a board with more has them in a bridge or bond.
+pub const NETWORK_INTERFACES_MAX: usize = 64;
+/// Name servers in resolv.conf: resolvers read three (resolv.conf(5), `MAXNS`).
+pub const NETWORK_DNS_MAX: usize = 3;
+/// The file in which an address is remembered.
+pub const NETWORK_LEASE_BYTES_MAX: u64 = 256;
+/// How long a time server has to answer.
+pub const NTP_PATIENCE: Duration = Duration::from_secs(3);
+/// The wait after all time servers were asked in vain; doubles up to [`NTP_RETRY_WAIT_MAX`], or [`NTP_EVERY`] once the clock was set.
+pub const NTP_RETRY_WAIT: Duration = Duration::from_secs(4);
+/// See [`NTP_RETRY_WAIT`].
+pub const NTP_RETRY_WAIT_MAX: Duration = Duration::from_secs(64);
+/// How often the time is asked for when all is well.
+pub const NTP_EVERY: Duration = Duration::from_secs(3600);
+/// A clock that is less than this off is left alone.
+pub const NTP_OFFSET_MIN: Duration = Duration::from_millis(100);
+/// Addresses of one time server's name that are asked.
+pub const NTP_ADDRESSES_MAX: usize = 2;
+/// Time servers that asked to be left alone and are (RFC 5905 §7.4).
+pub const NTP_LEFT_ALONE_MAX: usize = 64;
+
 // ── control ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// How long a loop may take for one turn when it is asked whether it turns. None of them waits for anything but events; a machine that
@@ -541,6 +603,65 @@ pub const LOG_FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// What consoles set, as a file; about 200 keys.
 pub const CONSOLE_SETTINGS_BYTES_MAX: usize = 64 << 10;
+
+// ── appliance: init ──────────────────────────────────────────────────────────────────────────────────────────────
+
+/// `modules.dep`, `modules.alias` and the other lists of kernel modules, each; Debian's complete ones take 1.3 MB.
+pub const MODULE_LIST_BYTES_MAX: u64 = 16 << 20;
+
+/// Directories of `/sys/devices` that are looked into for devices; a server with 256 cores has about 20 000.
+pub const DEVICES_MAX: usize = 200_000;
+
+/// Directories within directories of `/sys/devices`: hubs behind hubs come to about 25.
+pub const DEVICES_NESTED_MAX: usize = 40;
+
+/// What a device says of itself; the kernel's own buffer holds 2048.
+pub const MODALIAS_BYTES_MAX: usize = 4096;
+
+/// What is read of a FAT's root directory to find its label, which formatting puts first.
+pub const FAT_ROOT_BYTES_MAX: u64 = 1 << 20;
+
+/// What the watchdog is asked for: longer than the slowest health check that is still one, shorter than a person's patience.
+pub const WATCHDOG_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long processes may take to end when they are asked to, before the machine goes down.
+pub const PROCESS_END_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long processes may take to go when they are made to: one that waits for a broken disk never does.
+pub const PROCESS_KILL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Between two looks at whether they have gone.
+pub const PROCESS_END_POLL: Duration = Duration::from_millis(20);
+
+/// The data partition grows when it gains at least as much.
+pub const GROWTH_BYTES_MIN: u64 = 8 << 20;
+
+/// How long a network that was set at a console is tried before it goes back to what it was, unless it is confirmed.
+pub const NETWORK_TRIAL: Duration = Duration::from_secs(60);
+
+/// How long somebody who is at a console may think about a question before the appliance decides.
+pub const QUESTION_PATIENCE: Duration = Duration::from_secs(300);
+
+/// How long it waits for somebody to come to a console at all, once there is a question.
+pub const VISITOR_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long the boot partition may take to appear: slow USB sticks take 5 to 10 s.
+pub const BOOT_PARTITION_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the first start of the server waits for the time of day, once there is an address.
+pub const CLOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often process 1 looks whether an address and the time have come.
+pub const READY_POLL: Duration = Duration::from_millis(100);
+
+/// How often the watchdog is petted: several times within the shortest that boards have, 15 s.
+pub const WATCHDOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the listener for new hardware sleeps at most.
+pub const UEVENT_PATIENCE: Duration = Duration::from_secs(3600);
+
+/// How long the last words of a process 1 that failed can be read before the machine restarts.
+pub const PANIC_PAUSE: Duration = Duration::from_secs(10);
 
 // ── console ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -36,9 +36,11 @@ pub enum Request {
     Netboot(bool),
     /// Ends the server and starts it again.
     Restart,
+    /// The answer to [`HostStatus::question`].
+    Answer(bool),
     Reboot,
     PowerOff,
-    /// Everything that was set at consoles or kept on the data partition goes.
+    /// As it was flashed: the configuration goes, and all that is kept on the data partition.
     FactoryReset,
     /// Whether this is the password that consoles ask for.
     Password(String),
@@ -108,6 +110,8 @@ pub struct HostStatus {
     pub restarts: u32,
     /// What the operator should know, a sentence each.
     pub notices: Vec<String>,
+    /// What the host cannot decide alone: yes or no, by [`Request::Answer`].
+    pub question: Option<String>,
 }
 
 /// A network interface.

@@ -1,5 +1,6 @@
 //! Sockets, threads and the clock.
 
+pub mod attended;
 pub mod boot;
 pub mod boot_files;
 pub mod cache;

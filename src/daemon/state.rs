@@ -57,7 +57,11 @@ impl StateDir {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
             made.map_err(|error| StateError::Make { path: owned(), error })?;
         }
-        check(path, &fs::symlink_metadata(path).map_err(file)?, user)?;
+        let itself = fs::symlink_metadata(path).map_err(file)?;
+        // Links of root's lead where root wants: systemd's DynamicUser has one for each StateDirectory.
+        if !(itself.is_symlink() && itself.uid() == ROOT) {
+            check(path, &itself, user)?;
+        }
         // What a link of this user's own leads to has to be this user's too.
         let metadata = fs::metadata(path).map_err(file)?;
         check(path, &metadata, user)?;

@@ -16,10 +16,16 @@
 //! [`packet`] is the bytes that came in, [`request`] their meaning, [`decide`] the policy, [`reply`] the bytes that go out,
 //! [`server`] the little memory it takes (copies of one broadcast, loaders that come back for ever).
 //! [`frame`] wraps and unwraps Ethernet, IPv4 and UDP. Nothing here touches a socket or a clock.
+//!
+//! The appliance is a DHCP client too: [`client`] gets it an address and keeps it, [`lease`] reads what servers answer,
+//! [`arp`] asks whether somebody else uses that address.
 
 pub mod arch;
+pub mod arp;
+pub mod client;
 pub mod decide;
 pub mod frame;
+pub mod lease;
 pub mod options;
 pub mod packet;
 pub mod reply;

@@ -2,20 +2,44 @@
 
 /// Fills an area to an even length; has no length byte (RFC 2132 §3.1).
 pub const PAD: u8 = 0;
+/// Which bits of an address are the network's (RFC 2132 §3.3).
+pub const SUBNET_MASK: u8 = 1;
+/// Routers of the network, the preferred one first (RFC 2132 §3.5).
+pub const ROUTER: u8 = 3;
+/// Name servers, the preferred one first (RFC 2132 §3.8).
+pub const DNS: u8 = 6;
+/// A client's own name (RFC 2132 §3.14).
+pub const HOSTNAME: u8 = 12;
+/// The domain in which a client looks names up (RFC 2132 §3.17).
+pub const DOMAIN: u8 = 15;
+/// The largest packet of the network (RFC 2132 §5.1).
+pub const INTERFACE_MTU: u8 = 26;
+/// Time servers, the preferred one first (RFC 2132 §8.3).
+pub const NTP: u8 = 42;
 /// The address a client would like (RFC 2132 §9.1).
 pub const REQUESTED_ADDRESS: u8 = 50;
+/// Seconds for which an address is lent; all ones: for ever (RFC 2132 §9.2).
+pub const LEASE_TIME: u8 = 51;
 /// Which of `sname` and `file` hold options instead (RFC 2132 §9.3).
 pub const OVERLOAD: u8 = 52;
 /// What kind of message this is (RFC 2132 §9.6).
 pub const MESSAGE_TYPE: u8 = 53;
 /// The address by which a server is known (RFC 2132 §9.7).
 pub const SERVER_ID: u8 = 54;
+/// The options that a client would like to have (RFC 2132 §9.8).
+pub const PARAMETER_LIST: u8 = 55;
 /// The largest message a client takes (RFC 2132 §9.10).
 pub const MAX_MESSAGE_SIZE: u8 = 57;
+/// Seconds after which a lease is renewed at its server, T1 (RFC 2132 §9.11).
+pub const RENEWAL_TIME: u8 = 58;
+/// Seconds after which it is renewed at any server, T2 (RFC 2132 §9.12).
+pub const REBINDING_TIME: u8 = 59;
 /// `PXEClient…` or `HTTPClient…` (RFC 2132 §9.13).
 pub const VENDOR_CLASS: u8 = 60;
 /// PXE's own sub-options (RFC 2132 §8.4, PXE 2.1 table 2-1).
 pub const VENDOR_SPECIFIC: u8 = 43;
+/// By what a server knows a client: a hardware type and address, or anything else (RFC 2132 §9.14).
+pub const CLIENT_ID: u8 = 61;
 /// TFTP server name (RFC 2132 §9.4).
 pub const TFTP_SERVER: u8 = 66;
 /// Boot file name (RFC 2132 §9.5).
@@ -57,7 +81,10 @@ pub mod message {
     pub const DISCOVER: u8 = 1;
     pub const OFFER: u8 = 2;
     pub const REQUEST: u8 = 3;
+    pub const DECLINE: u8 = 4;
     pub const ACK: u8 = 5;
+    pub const NAK: u8 = 6;
+    pub const RELEASE: u8 = 7;
     pub const INFORM: u8 = 8;
 }
 

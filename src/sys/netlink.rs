@@ -1,4 +1,10 @@
-//! The network interfaces of this host and the news of their changes (rtnetlink(7)).
+//! The network interfaces of this host, the news of their changes, and changes of them (rtnetlink(7)).
+
+mod change;
+
+pub use change::{
+    DefaultRoute, delete_address, delete_default_route, replace_address, replace_default_route, set_mtu, set_up,
+};
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -151,8 +157,12 @@ impl NetlinkSocket {
         message[6..8].copy_from_slice(&((libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16).to_ne_bytes());
         // The family comes first in both ifinfomsg and ifaddrmsg; for links the kernel ignores it.
         message[HEADER_LEN] = libc::AF_INET as u8;
+        self.send(&message)
+    }
+
+    fn send(&self, message: &[u8]) -> io::Result<()> {
         // SAFETY: the pointer and the length describe `message`.
-        cvt_len(unsafe { libc::send(self.fd.as_raw_fd(), message.as_ptr().cast(), LENGTH, 0) }).map(drop)
+        cvt_len(unsafe { libc::send(self.fd.as_raw_fd(), message.as_ptr().cast(), message.len(), 0) }).map(drop)
     }
 
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {

@@ -1,4 +1,4 @@
-//! A packet(7) socket that sees the UDP datagrams to port 67 on one interface.
+//! A packet(7) socket that sees the UDP datagrams to one port, or the ARP packets, on one interface.
 //!
 //! It reads beside whatever program holds the port, and sends whole frames. Measured here, `recvmmsg` in batches keeps up with
 //! far more than 10,000 messages a second, so there is no `PACKET_RX_RING`.
@@ -113,16 +113,33 @@ impl PacketSocket {
     /// # Errors
     /// `EPERM` without `CAP_NET_RAW`; `ENODEV` or `ENXIO` when the interface is gone.
     pub fn open(interface: u32, port: u16, receive_buffer: usize) -> io::Result<Self> {
+        Self::bound(interface, libc::ETH_P_IP, Some(&udp_to_port(port)), receive_buffer)
+    }
+
+    /// Opens a socket on the interface with this index that receives ARP packets.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_arp(interface: u32, receive_buffer: usize) -> io::Result<Self> {
+        Self::bound(interface, libc::ETH_P_ARP, None, receive_buffer)
+    }
+
+    fn bound(
+        interface: u32,
+        protocol: c_int,
+        filter: Option<&[libc::sock_filter]>,
+        receive_buffer: usize,
+    ) -> io::Result<Self> {
         // Protocol 0: nothing is received before bind() says from where, so no frame slips in unfiltered.
         let fd = socket(libc::AF_PACKET, libc::SOCK_RAW, 0)?;
-        attach_filter(&fd, &udp_to_port(port))?;
+        filter.map_or(Ok(()), |filter| attach_filter(&fd, filter))?;
         set_option(&fd, libc::SOL_PACKET, libc::PACKET_AUXDATA, 1 as c_int)?;
         let size = c_int::try_from(receive_buffer).unwrap_or(c_int::MAX);
         // Past the system's usual bound when we may; within it otherwise.
         if set_option(&fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, size).is_err() {
             set_option(&fd, libc::SOL_SOCKET, libc::SO_RCVBUF, size)?;
         }
-        bind(&fd, &link_address(interface, libc::ETH_P_IP)?)?;
+        bind(&fd, &link_address(interface, protocol)?)?;
         Ok(Self { fd, interface })
     }
 

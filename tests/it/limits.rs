@@ -15,6 +15,16 @@ use auroraboot::units::MacAddr;
 /// Name of the limit, name of the test.
 const REACHED: &[(&str, &str)] = &[
     ("SHOWN_CHARS_MAX", "text_of_an_image_is_short_and_harmless"),
+    ("MODULE_LIST_BYTES_MAX", "lists_that_are_missing_or_too_large_are_refused"),
+    ("DEVICES_MAX", "the_walk_through_devices_is_bounded"),
+    ("DEVICES_NESTED_MAX", "the_walk_through_devices_is_bounded"),
+    ("MODALIAS_BYTES_MAX", "the_walk_through_devices_is_bounded"),
+    ("FAT_ROOT_BYTES_MAX", "a_fat_made_to_be_slow_is_given_up"),
+    ("WATCHDOG_TIMEOUT", "the_machine_is_reset_in_time"),
+    ("PROCESS_END_TIMEOUT", "the_machine_ends_in_order"),
+    ("PROCESS_KILL_TIMEOUT", "the_machine_ends_in_order"),
+    ("PROCESS_END_POLL", "the_machine_ends_in_order"),
+    ("GROWTH_BYTES_MIN", "a_partition_grows_only_for_what_is_worth_it"),
     ("CLOUD_CONFIG_BYTES_MAX", "what_cannot_be_read_says_what_and_why"),
     ("CLOUD_CONFIG_BYTES_WARN", "each_warning"),
     ("CONFIG_FILE_BYTES_MAX", "what_cannot_be_read_says_what_and_why"),

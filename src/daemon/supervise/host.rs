@@ -20,12 +20,27 @@ pub struct PlainHost {
     pub started: Instant,
     /// What `console.password` was when the configuration could be read last.
     password: Mutex<Option<String>>,
+    /// Why no server runs for now, whatever the settings say.
+    held: Mutex<Option<String>>,
 }
 
 impl PlainHost {
     #[must_use]
     pub fn new(supervisor: Supervisor, settings: Settings, ring: Ring) -> Self {
-        Self { supervisor, settings, ring, started: Instant::now(), password: Mutex::default() }
+        Self { supervisor, settings, ring, started: Instant::now(), password: Mutex::default(), held: Mutex::default() }
+    }
+
+    /// Runs no server until this is called with `None`, and says why.
+    pub fn hold(&self, why: Option<&str>) {
+        let before =
+            std::mem::replace(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner), why.map(str::to_owned));
+        if before.is_some() != why.is_some() {
+            let _ = self.apply(); // the overview tells
+        }
+    }
+
+    fn held(&self) -> Option<String> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Runs the server with the settings as they are now; none, while there is nothing to boot.
@@ -34,7 +49,8 @@ impl PlainHost {
     /// What is wrong with the settings, or missing; the server that ran is ended.
     pub fn apply(&self) -> Result<(), ConfigError> {
         let loaded = self.settings.load().and_then(|(config, _)| config.image().map(drop));
-        self.supervisor.run_with(loaded.is_ok().then(|| arguments(&self.settings.args())));
+        let runs = loaded.is_ok() && self.held().is_none();
+        self.supervisor.run_with(runs.then(|| arguments(&self.settings.args())));
         loaded
     }
 
@@ -48,7 +64,7 @@ impl PlainHost {
             (Err(error), ..) => chain(&error),
             (Ok(_), true, _) => String::new(),
             (Ok(_), false, Some(why)) => format!("it ended and is started again: {why}"),
-            (Ok(_), false, None) => "it is being started".to_owned(),
+            (Ok(_), false, None) => self.held().unwrap_or_else(|| "it is being started".to_owned()),
         };
         let host = HostStatus {
             name: std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned(),
@@ -59,6 +75,7 @@ impl PlainHost {
             server,
             restarts: report.restarts,
             notices: Vec::new(),
+            question: None,
         };
         Overview { host, server: self.supervisor.status() }
     }
@@ -113,6 +130,7 @@ impl Host for PlainHost {
                 Answer::Done(String::new())
             }
             Request::Password(typed) => self.password(&typed),
+            Request::Answer(_) => Answer::Refused("nothing is asked".to_owned()),
             Request::ConfirmNetwork | Request::RevertNetwork => {
                 Answer::Refused("the network is this host's own".to_owned())
             }

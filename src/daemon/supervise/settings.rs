@@ -11,7 +11,6 @@ use crate::units::chain;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Where files of settings are kept.
 pub trait Store: Send + Sync {
@@ -37,6 +36,10 @@ pub struct Layers {
     pub args: Args,
     /// Whether URLs are fetched to check what they hold; where the network comes later they are believed.
     pub fetches: bool,
+    /// Whether this is everything: what consoles have set is left out, because it is damaged.
+    pub is_complete: bool,
+    /// Whether this stands in for a configuration that cannot be read.
+    pub is_fallback: bool,
 }
 
 /// Why a change is not accepted.
@@ -55,7 +58,7 @@ pub enum SettingsError {
 }
 
 pub struct Settings {
-    layers: Mutex<Layers>,
+    layers: Layers,
     store: Box<dyn Store>,
 }
 
@@ -73,23 +76,25 @@ pub const CONSOLE_CLOUD_FILE: &str = "console-cloud-config.yaml";
 impl Settings {
     #[must_use]
     pub fn new(layers: Layers, store: Box<dyn Store>) -> Self {
-        Self { layers: Mutex::new(layers), store }
+        Self { layers, store }
     }
 
-    /// What was given is something else now.
-    pub fn replace_layers(&self, layers: Layers) {
-        *self.layers() = layers;
+    /// Whether another configuration is used than the one that is there.
+    #[must_use]
+    pub fn is_fallback(&self) -> bool {
+        self.layers.is_fallback
     }
 
     /// The arguments that a server is started with.
     #[must_use]
     pub fn args(&self) -> Args {
-        let has = |name: &str| self.path(name).exists();
+        let is_complete = self.layers.is_complete;
+        let has = |name: &str| !is_complete && self.path(name).exists();
         self.args_with(has(CONSOLE_FILE), has(CONSOLE_CLOUD_FILE))
     }
 
     fn args_with(&self, console: bool, cloud: bool) -> Args {
-        let mut args = self.layers().args.clone();
+        let mut args = self.layers.args.clone();
         let name = |name: &str| self.path(name).to_string_lossy().into_owned();
         args.with.extend(console.then(|| name(CONSOLE_FILE)));
         if cloud {
@@ -121,6 +126,22 @@ impl Settings {
     /// # Errors
     /// Why it would not be accepted.
     pub fn check(&self, change: &Change) -> Result<String, SettingsError> {
+        let (config, warnings) = self.load_with(change)?;
+        let mut lines: Vec<String> = warnings.iter().map(Warning::to_string).collect();
+        if let (Change::CloudConfig(Some(_)), Some(cloud)) = (change, &config.cloud_config) {
+            lines.extend(cloud.summary().map(|does| format!("machines will: {does}")));
+        }
+        Ok(lines.join("\n"))
+    }
+
+    /// The configuration as a change would make it; nothing is changed.
+    ///
+    /// # Errors
+    /// Why it would not be accepted.
+    pub fn load_with(&self, change: &Change) -> Result<(Config, Vec<Warning>), SettingsError> {
+        if self.layers.is_complete {
+            self.of_console()?;
+        }
         let staged = self.stage(change)?;
         let mut inputs = self.inputs();
         inputs.staged = staged.iter().map(|(name, bytes)| (self.path(name), bytes.clone())).collect();
@@ -129,12 +150,7 @@ impl Settings {
             None => self.path(name).exists(),
         };
         let args = self.args_with(will_be(CONSOLE_FILE), will_be(CONSOLE_CLOUD_FILE));
-        let (config, warnings) = config::load_incomplete(&args, &mut inputs)?;
-        let mut lines: Vec<String> = warnings.iter().map(Warning::to_string).collect();
-        if let (Change::CloudConfig(Some(_)), Some(cloud)) = (change, &config.cloud_config) {
-            lines.extend(cloud.summary().map(|does| format!("machines will: {does}")));
-        }
-        Ok(lines.join("\n"))
+        Ok(config::load_incomplete(&args, &mut inputs)?)
     }
 
     /// Makes a change.
@@ -209,7 +225,7 @@ impl Settings {
     }
 
     fn is_on_command_line(&self, key: &str) -> bool {
-        self.layers().args.set.iter().any(|set| set.split_once('=').is_some_and(|(name, _)| name.trim() == key))
+        self.layers.args.set.iter().any(|set| set.split_once('=').is_some_and(|(name, _)| name.trim() == key))
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -217,12 +233,7 @@ impl Settings {
     }
 
     fn inputs(&self) -> StagedInputs {
-        let layers = self.layers();
-        StagedInputs { staged: Vec::new(), fetches: layers.fetches, host: HostInputs::default() }
-    }
-
-    fn layers(&self) -> MutexGuard<'_, Layers> {
-        self.layers.lock().unwrap_or_else(PoisonError::into_inner)
+        StagedInputs { staged: Vec::new(), fetches: self.layers.fetches, host: HostInputs::default() }
     }
 }
 
@@ -287,7 +298,7 @@ mod tests {
         fs::write(&base, file).unwrap();
         let config = Some(base.to_string_lossy().into_owned());
         let set = set.iter().map(|set| (*set).to_owned()).collect();
-        let layers = Layers { args: Args { config, set, ..Args::default() }, fetches: false };
+        let layers = Layers { args: Args { config, set, ..Args::default() }, ..Layers::default() };
         (Settings::new(layers, Box::new(Folder(folder.clone()))), folder)
     }
 
