@@ -704,9 +704,6 @@ pub const CONSOLE_PASSWORD_WAIT: Duration = Duration::from_secs(5);
 /// The longest such wait: a typing error must not cost an afternoon.
 pub const CONSOLE_PASSWORD_WAIT_MAX: Duration = Duration::from_secs(300);
 
-/// How long a changed network waits to be confirmed.
-pub const CONSOLE_NETWORK_PATIENCE: Duration = Duration::from_secs(60);
-
 /// How often a log that is followed is asked for.
 pub const CONSOLE_FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -178,14 +178,17 @@ impl LineEditor {
             return;
         }
         let room = COLUMNS.saturating_sub(text::columns(&field.prompt)).max(8);
-        self.scroll(room);
+        // A paste shows how lines begin and no more: drawing a window anew would take longer than the paste does.
+        if field.kind != Kind::Paste {
+            self.scroll(room);
+        }
         let mut used = 0;
         let seen = self.line[self.from..].iter().map(|c| text::shown(*c)).take_while(|c| {
             used += text::width(*c);
             used <= room
         });
         let seen: Vec<char> = seen.collect();
-        let at = self.at - self.from;
+        let at = (self.at - self.from).min(seen.len());
         if seen != self.drawn {
             let same = seen.iter().zip(&self.drawn).take_while(|(a, b)| a == b).count();
             self.move_to(same, out);

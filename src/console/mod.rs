@@ -12,8 +12,6 @@ mod keys;
 mod line;
 mod protocol;
 mod screen;
-#[cfg(test)]
-mod tests;
 mod text;
 
 pub use protocol::{Answer, Change, Host, HostStatus, InterfaceStatus, Overview, Profile, Request, Shown};
@@ -264,3 +262,6 @@ impl Console {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -233,13 +233,15 @@ fn a_password_is_asked_for_and_wrong_ones_take_longer_and_longer() {
 #[test]
 fn whoever_goes_away_is_logged_off_and_leaves_nothing() {
     let mut trace = Trace::awake(host);
-    trace.send(b"secret choice\r");
+    trace.send(b"e\rsecret key\r\r");
     assert_eq!(trace.wait(limits::CONSOLE_IDLE_MAX.as_secs_f64() - 1.0), "");
     assert!(trace.wait(1.0).ends_with("Nobody was here for a while.\r\nLogged off. Any key begins again.\r\n"));
     assert!(trace.is_asleep());
     assert_eq!(trace.wait(100_000.0), "");
     trace.send(b"\r");
+    trace.send(b"e\r");
     assert_eq!(trace.send(b"\x1b[A"), "", "no history");
+    trace.send(b"\r");
     assert!(trace.send(b"q\r").contains("Logged off"));
     trace.send(b"\r");
     assert!(trace.send(b"\x04").contains("Logged off") && trace.is_asleep());
@@ -343,11 +345,7 @@ fn a_change_of_the_network_goes_back_unless_it_is_confirmed() {
         ("stays as it is now", |trace| trace.send(b"y\r"), Request::ConfirmNetwork),
         ("goes back", |trace| trace.send(b"n\r"), Request::RevertNetwork),
         ("goes back", |trace| trace.send(b"\x03"), Request::RevertNetwork),
-        (
-            "Not confirmed in time.",
-            |trace| trace.wait(limits::CONSOLE_NETWORK_PATIENCE.as_secs_f64()),
-            Request::RevertNetwork,
-        ),
+        ("Not confirmed in time.", |trace| trace.wait(limits::NETWORK_TRIAL.as_secs_f64()), Request::RevertNetwork),
         (
             "",
             |trace| {
@@ -403,7 +401,10 @@ fn a_cloud_config_is_pasted_shown_checked_and_saved() {
             || shown.contains("    3   - name: é\r\n"),
         "{shown}"
     );
-    assert!(shown.contains("WARNING: 2 bytes were no text") && shown.contains("machines will: install"), "{shown}");
+    assert!(
+        shown.contains("WARNING: 2 bytes that made no text") && shown.contains("machines will: install"),
+        "{shown}"
+    );
     trace.send(b"y\r");
     let kept = format!("#cloud-config\nusers:\n\t- name: é\n- key: \n\n{}\n", "k".repeat(200));
     assert_eq!(trace.asked().pop(), Some(Request::Save(Change::CloudConfig(Some(kept.into_bytes())))));
@@ -474,6 +475,23 @@ fn power_the_server_and_netboot_are_confirmed() {
     };
     assert!(trace.send(b"b\r").contains("Not possible: no socket"));
     assert_eq!(trace.asked(), [Request::Netboot(true)]);
+}
+
+#[test]
+fn what_the_host_cannot_decide_is_asked() {
+    let mut trace = Trace::new(|request| {
+        let mut answer = host(request);
+        if let Answer::Status(overview) = &mut answer {
+            overview.host.question = Some("The data partition is damaged. May it be made anew?".into());
+        }
+        answer
+    });
+    assert!(trace.send(b"\r").ends_with("May it be made anew?\r\ny or n (Enter: later): "));
+    trace.send(b"\r");
+    assert!(trace.send(b"s\r").ends_with("later): "), "it is asked again");
+    trace.send(b"perhaps\rs\ry\r");
+    trace.send(b"s\rN\r");
+    assert_eq!(trace.asked(), [Request::Answer(true), Request::Answer(false)]);
 }
 
 #[test]

@@ -78,6 +78,11 @@ pub(super) fn fit(text: &str, to: usize) -> String {
     fit(&format!("{kept}{}", &"..."[..3.min(to)]), to)
 }
 
+/// So many of these things.
+pub(super) fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A span of time in a word or two.
 pub(super) fn span(seconds: u64) -> String {
     match seconds {

@@ -31,7 +31,8 @@ fn run(line: &Line, profile: &Profile, host: &dyn Host, stop: &Stop, wake: &Pipe
     let mut was_told = false;
     while !stop.is_asked() {
         let ended = Tty::open(line).and_then(|tty| {
-            let mut session = Session::new(&tty, Console::new(profile.clone(), Instant::now()), host);
+            let mut session =
+                Session::new(&tty, Console::new(profile.clone(), Instant::now()), host, limits::CONSOLE_STUCK_MAX);
             let ended = session.run(stop, wake);
             was_told &= !session.was_used;
             ended
@@ -59,6 +60,7 @@ pub struct Session<'a> {
     moved: Instant,
     /// Whether anything ever came.
     was_used: bool,
+    patience: Duration,
 }
 
 /// For `Debug`.
@@ -71,9 +73,10 @@ impl std::fmt::Debug for HostRef<'_> {
 }
 
 impl<'a> Session<'a> {
+    /// A line that takes nothing for `patience` is let go.
     #[must_use]
-    pub fn new(tty: &'a Tty, console: Console, host: &'a dyn Host) -> Self {
-        Self { tty, console, host: HostRef(host), out: Vec::new(), moved: Instant::now(), was_used: false }
+    pub fn new(tty: &'a Tty, console: Console, host: &'a dyn Host, patience: Duration) -> Self {
+        Self { tty, console, host: HostRef(host), out: Vec::new(), moved: Instant::now(), was_used: false, patience }
     }
 
     /// Serves the terminal until `stop` is asked for, which `wake` tells.
@@ -92,7 +95,7 @@ impl<'a> Session<'a> {
         while !stop.is_asked() {
             self.drain();
             let wants_read = self.console.wants_input();
-            let ready = self.tty.wait(wants_read, !self.out.is_empty(), wake.as_fd(), self.patience())?;
+            let ready = self.tty.wait(wants_read, !self.out.is_empty(), wake.as_fd(), self.until_deadline())?;
             if ready.read && wants_read {
                 match self.tty.read(&mut buffer) {
                     Ok(length) => {
@@ -144,7 +147,7 @@ impl<'a> Session<'a> {
                 Err(error) => ignore_would_block(error)?,
             }
         }
-        if !self.out.is_empty() && self.moved.elapsed() >= limits::CONSOLE_STUCK_MAX {
+        if !self.out.is_empty() && self.moved.elapsed() >= self.patience {
             log::warn!("A console's line takes nothing: its session ends");
             self.tty.discard_output();
             self.out.clear();
@@ -153,8 +156,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn patience(&self) -> Option<Duration> {
-        let stuck = (!self.out.is_empty()).then(|| self.moved + limits::CONSOLE_STUCK_MAX);
+    fn until_deadline(&self) -> Option<Duration> {
+        let stuck = (!self.out.is_empty()).then(|| self.moved + self.patience);
         let deadline = [stuck, self.console.next_deadline()].into_iter().flatten().min();
         deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }

@@ -175,10 +175,10 @@ impl Drop for Tty {
     }
 }
 
-/// Waits until `fd` can be read; for `patience` at most.
-pub fn wait_readable(fd: BorrowedFd<'_>, patience: Duration) {
-    let poll_fd = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    let _ = poll(&mut [poll_fd], Some(patience));
+/// Waits until `fd` can be read, or its other end has gone, for `patience` at most; tells whether that came.
+pub fn wait_readable(fd: BorrowedFd<'_>, patience: Duration) -> bool {
+    let mut polls = [libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
+    poll(&mut polls, Some(patience)).is_ok() && polls[0].revents != 0
 }
 
 /// A signal ends it as time does.

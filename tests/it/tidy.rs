@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers from the ground up; a module imports only from layers below its own, or from itself.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["units", "civil", "limits", "loaders", "storage"],
-    &["status", "dhcp", "sntp", "tftp", "http", "squashfs", "iso", "fat", "rootfs", "config", "fingerprint", "console"],
+    &["status"],
+    &["dhcp", "sntp", "tftp", "http", "squashfs", "iso", "fat", "rootfs", "config", "fingerprint", "console"],
     &["netboot", "media"],
     &["sys"],
     &["source"],
@@ -122,7 +123,7 @@ fn imports_point_downwards_only() {
 fn cores_get_time_and_sockets_as_arguments() {
     let mut wrong = Vec::new();
     for source in sources() {
-        if layer(source.module()).is_none_or(|layer| layer > 2) {
+        if layer(source.module()).is_none_or(|layer| layer > 3) {
             continue;
         }
         for (number, line) in source.code() {

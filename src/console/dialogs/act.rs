@@ -1,6 +1,6 @@
 //! What is done at once when it was confirmed: power, the server, netboot.
 
-use super::{Dialog, is_yes, menu, refused};
+use super::{Dialog, is_no, is_yes, menu, refused};
 use crate::console::desk::Desk;
 use crate::console::line::{Field, Kind};
 use crate::console::protocol::{Answer, Request};
@@ -10,6 +10,8 @@ pub(in crate::console) enum Act {
     /// Which of the three.
     Power,
     Confirm(Deed),
+    /// The host wants to know something.
+    Asked,
     Doing {
         done: &'static str,
     },
@@ -29,6 +31,12 @@ impl Act {
     pub(super) fn power(desk: &mut Desk) -> Dialog {
         desk.say("1 reboot\n2 power off\n3 factory reset: as it was flashed");
         Dialog::Act(Self::Power)
+    }
+
+    /// Hands on what the host cannot decide alone.
+    pub(super) fn asked(desk: &mut Desk, question: &str) -> Dialog {
+        desk.say(&format!("\n{question}"));
+        Dialog::Act(Self::Asked)
     }
 
     pub(super) fn restart() -> Dialog {
@@ -58,6 +66,7 @@ impl Act {
         let prompt = match self {
             Self::Power => "Power (1-3; Enter: back): ",
             Self::Confirm(deed) => deed.question,
+            Self::Asked => "y or n (Enter: later): ",
             Self::Doing { .. } => "",
         };
         Field::new(Kind::Choice, prompt)
@@ -75,6 +84,9 @@ impl Act {
                 desk.ask(deed.request);
                 Dialog::Act(Self::Doing { done: deed.done })
             }
+            Self::Asked if is_yes(line) => answer(desk, true),
+            Self::Asked if is_no(line) => answer(desk, false),
+            Self::Asked => menu(),
             Self::Doing { .. } => Dialog::Act(self),
         }
     }
@@ -84,6 +96,11 @@ impl Act {
         desk.say(if said.trim().is_empty() { done } else { said });
         menu()
     }
+}
+
+fn answer(desk: &mut Desk, is_yes: bool) -> Dialog {
+    desk.ask(Request::Answer(is_yes));
+    Dialog::Act(Act::Doing { done: "So be it." })
 }
 
 fn choose(desk: &mut Desk, line: &str) -> Dialog {
@@ -96,7 +113,7 @@ fn choose(desk: &mut Desk, line: &str) -> Dialog {
             done: "It switches itself off.",
         },
         "3" => {
-            desk.say("The whole configuration goes, what was written to the boot partition by hand too,\nand so do the images and logs on the data partition.");
+            desk.say("The whole configuration goes, what was written to the boot partition by hand too, and so do the images and logs on the data partition.");
             Deed {
                 request: Request::FactoryReset,
                 question: "Type the word reset to do it: ",

@@ -1,6 +1,6 @@
 //! A change: checked, confirmed, saved; and when it may cut off whoever made it, confirmed once more or taken back.
 
-use super::{Dialog, is_yes, menu, refused};
+use super::{Dialog, is_no, is_yes, menu, refused};
 use crate::console::desk::Desk;
 use crate::console::line::{Field, Kind};
 use crate::console::protocol::{Answer, Change, Request};
@@ -63,9 +63,7 @@ impl Apply {
                 desk.ask(Request::ConfirmNetwork);
                 self.ending("The network stays as it is now.")
             }
-            State::Keep { .. } if line.eq_ignore_ascii_case("n") || line.eq_ignore_ascii_case("no") => {
-                self.revert(desk)
-            }
+            State::Keep { .. } if is_no(line) => self.revert(desk),
             State::Keep { .. } => {
                 desk.ask(Request::Status);
                 Dialog::Apply(self)
@@ -85,9 +83,8 @@ impl Apply {
                 Dialog::Apply(Self { change: self.change, state: State::Confirm })
             }
             (State::Saving, Answer::Done(said)) => {
-                desk.say_if_any(&said);
                 let saved = Self { change: self.change, state: State::Saving };
-                saved.saved(desk)
+                saved.saved(desk, &said)
             }
             (State::Keep { until }, Answer::Status(overview)) => {
                 for interface in &overview.host.interfaces {
@@ -107,8 +104,9 @@ impl Apply {
     }
 
     /// A network that works differently from now on is kept only when somebody who can still be here says so.
-    fn saved(self, desk: &mut Desk) -> Dialog {
+    fn saved(self, desk: &mut Desk, said: &str) -> Dialog {
         let Change::Network(keys) = &self.change else {
+            desk.say_if_any(said);
             desk.say("Saved; s shows what becomes of it.");
             return menu();
         };
@@ -116,8 +114,8 @@ impl Apply {
             desk.ask(Request::ConfirmNetwork);
             return self.ending("Saved.");
         }
-        let until = desk.after(limits::CONSOLE_NETWORK_PATIENCE);
-        desk.say("Saved. The network changes now: see whether the box can be reached, then confirm.");
+        let until = desk.after(limits::NETWORK_TRIAL);
+        desk.say("The network changes now: see whether the box can be reached, then say so here.");
         Dialog::Apply(Self { state: State::Keep { until }, ..self })
     }
 

@@ -5,6 +5,7 @@ use super::{Dialog, ask_settings, menu, refused, say_setting};
 use crate::console::desk::Desk;
 use crate::console::line::{Field, Kind};
 use crate::console::protocol::{Answer, Change};
+use crate::console::text::count;
 use crate::limits;
 
 #[derive(Debug)]
@@ -108,15 +109,15 @@ impl Paste {
             desk.say("Nothing was pasted; nothing is changed.");
             return menu();
         }
-        let (lines, bytes) = (self.text.lines().count(), self.text.len());
-        desk.say(&format!("\nThis came, {lines} lines, {bytes} bytes:"));
+        let (lines, bytes) = (self.text.lines().count() as u64, self.text.len() as u64);
+        desk.say(&format!("\nThis came, {}, {}:", count(lines, "line"), count(bytes, "byte")));
         for (index, line) in self.text.lines().enumerate() {
             desk.say_hanging(&format!("{:>5}  {line}", index + 1), 7);
         }
         if desk.noise > 0 {
             desk.say(&format!(
-                "WARNING: {} bytes were no text and were left out. Look closely: the line is noisy.",
-                desk.noise
+                "WARNING: {} that made no text came too and were left out. Look closely: the line is noisy.",
+                count(desk.noise, "byte")
             ));
         }
         Apply::begin(desk, Change::CloudConfig(Some(self.text.into_bytes())), Dialog::Cloud(Cloud::Choice))

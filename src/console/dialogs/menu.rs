@@ -101,6 +101,9 @@ impl Menu {
         for row in screen::overview(&desk.profile, &overview, self.awaits == Awaits::Status) {
             desk.say(&row);
         }
+        if let Some(question) = &overview.host.question {
+            return act::Act::asked(desk, question);
+        }
         if self.awaits == Awaits::Greeting {
             desk.say("");
             choices(desk);

@@ -49,7 +49,7 @@ impl Dialog {
         match self {
             Self::Asleep | Self::Settings(_) => Field::default(),
             Self::Login(_) => Field::new(Kind::Secret, "Password: "),
-            Self::Menu(_) => Field::new(Kind::Value, "Choice (h: help): "),
+            Self::Menu(_) => Field::new(Kind::Choice, "Choice (h: help): "),
             Self::Machines(_) => Field::new(Kind::Choice, "Machine (its number; Enter: back): "),
             Self::Image(image) => image.field(),
             Self::Cloud(cloud) => cloud.field(),
@@ -196,6 +196,10 @@ fn typed(line: &str) -> Typed {
 
 fn is_yes(line: &str) -> bool {
     ["y", "yes"].iter().any(|yes| line.trim().eq_ignore_ascii_case(yes))
+}
+
+fn is_no(line: &str) -> bool {
+    ["n", "no"].iter().any(|no| line.trim().eq_ignore_ascii_case(no))
 }
 
 fn ask_settings(desk: &mut Desk) {

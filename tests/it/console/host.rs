@@ -4,12 +4,15 @@ use auroraboot::console::{Answer, Change, Host, HostStatus, InterfaceStatus, Ove
 use auroraboot::status::{Machine, Phase, Status, Step};
 use auroraboot::units::MacAddr;
 use std::sync::Mutex;
+use std::time::Duration;
 
 /// What it is asked is kept, but for what only looks.
 #[derive(Default)]
 pub struct ScriptedHost {
     pub password: Option<&'static str>,
     pub machines: usize,
+    /// Of the session with a line that takes nothing.
+    pub patience: Option<Duration>,
     pub asked: Mutex<Vec<String>>,
     pub state: Mutex<State>,
 }
@@ -86,6 +89,7 @@ impl ScriptedHost {
             state: state.to_owned(),
         };
         let host = HostStatus {
+            question: None,
             name: "pxe-box".to_owned(),
             uptime: 11_520,
             clock: "2026-11-23 06:20:11 UTC, set by ntp 192.168.1.1".to_owned(),
