@@ -6,6 +6,7 @@
 #
 # With private_apt_with_system=1 the machine's own sources are part of the list; with private_apt_architectures="A B"
 # packages of these architectures can be downloaded, and a name without one means A (dpkg need not know any of them).
+# private_apt_components="non-free-firmware" adds components to main, private_apt_sources=1 the source packages.
 #
 # The mirror is whatever the machine already uses (asked of apt, never written down here) and
 # everything is checked against Debian's archive key. Works unprivileged, except for installing.
@@ -24,12 +25,14 @@ debian_mirror() {
 private_apt_open() {
 	private_apt_dir=$1
 	shift
-	local mirror suite architecture architectures=${private_apt_architectures:-} key=/usr/share/keyrings/debian-archive-keyring.gpg
+	local mirror suite kind architecture architectures=${private_apt_architectures:-} key=/usr/share/keyrings/debian-archive-keyring.gpg
 	mirror=$(debian_mirror)
 	[ -r "$key" ] || { echo "private-apt: $key is missing; install debian-archive-keyring" >&2; return 1; }
 	mkdir -p "$private_apt_dir"/{lists,cache}/partial "$private_apt_dir"/{parts,preferences}
 	for suite in "$@"; do
-		echo "deb [${architectures:+arch=${architectures// /,} }signed-by=$key] $mirror $suite main"
+		for kind in deb ${private_apt_sources:+deb-src}; do
+			echo "$kind [${architectures:+arch=${architectures// /,} }signed-by=$key] $mirror $suite main ${private_apt_components:-}"
+		done
 	done >"$private_apt_dir/sources.list"
 	rm -f "$private_apt_dir"/parts/*
 	if [ -n "${private_apt_with_system:-}" ]; then

@@ -1,7 +1,8 @@
-//! Writes the EFI system partition of a medium: a small FAT16 image.
+//! Writes FAT file systems: the EFI system partition of a medium, the boot partition of a disk.
 //!
-//! UEFI firmware reads FAT12, FAT16 and FAT32 and tells them apart by the number of clusters (UEFI 2.10 §13.3.1.1). FAT16 it is: what every
-//! firmware has read since the first, at a size between that of a floppy (FAT12) and a hard disk (FAT32, from 33 MB on). The image
+//! UEFI firmware reads FAT12, FAT16 and FAT32 and tells them apart by the number of clusters (UEFI 2.10 §13.3.1.1). A medium gets FAT16: what
+//! every firmware has read since the first, at a size between that of a floppy (FAT12) and a hard disk (FAT32, from 33 MB on). A disk gets
+//! FAT32, which is also what the boot ROMs of small boards want. The image
 //! depends on the label and the files alone: the volume's serial number comes from their digest, every date is 1980-01-01. It is written
 //! once and never changed, so every file and folder lies in one piece. Sections in comments are those of Microsoft's FAT specification 1.03.
 
@@ -28,10 +29,14 @@ pub enum Error {
     TooLarge { bytes: u64 },
     #[error("the root directory of the EFI system partition has no room for so many names")]
     RootFull,
+    #[error("the files of the boot partition need {bytes} bytes; it has {capacity}")]
+    Full { bytes: u64, capacity: u64 },
+    #[error("a FAT32 file system of {bytes} bytes is not supported: {} to {} are", FAT32_BYTES.start(), FAT32_BYTES.end())]
+    Size { bytes: u64 },
 }
 
 const SECTOR: usize = 512;
-/// The image grows in such steps, and is never full.
+/// The image of a medium grows in such steps, and is never full.
 const STEP: u64 = 4 << 20;
 /// The largest cluster an image of at most [`ESP_BYTES_MAX`] gets.
 const CLUSTER_MAX: usize = 1024;
@@ -41,6 +46,15 @@ const FATS: usize = 2;
 const ENTRY: usize = 32;
 /// The root directory of FAT16 has a fixed size; this is the specification's value for it.
 const ROOT_ENTRIES: usize = 512;
+/// The cluster of FAT32: with it and [`FAT32_BYTES`] the number of clusters is far from 65 525, below which readers see a FAT16 (§3.5).
+const CLUSTER_FAT32: usize = 2048;
+/// Sizes of a FAT32 file system that are written here.
+const FAT32_BYTES: std::ops::RangeInclusive<u64> = 160 << 20..=4 << 30;
+/// Where FAT32's table begins: what every tool takes, and a whole number of the 4 KiB that flash memory likes.
+const FAT32_RESERVED: usize = 32;
+/// The sectors of FAT32 beside the boot sector: free clusters, and a copy of both (§3.5, "BPB_BkBootSec").
+const INFO_SECTOR: usize = 1;
+const BACKUP_SECTOR: usize = 6;
 /// Boot sector, the FATs of at most [`CLUSTERS_MAX`] clusters, root directory.
 const TABLES_MAX: usize = SECTOR + FATS * (CLUSTERS_MAX + 2).next_multiple_of(SECTOR / 2) * 2 + ROOT_ENTRIES * ENTRY;
 /// Long names could have 255; nobody's boot loader does.
@@ -55,12 +69,40 @@ const NAME_CHARS_MAX: usize = 64;
 pub fn esp(label: &str, files: &[(&str, &[u8])]) -> Result<Vec<u8>, Error> {
     let padded = padded_label(label)?;
     let tree = Tree::new(padded, files)?;
-    let geometry = Geometry::new(&tree)?;
+    if tree.entry_count(0) > ROOT_ENTRIES {
+        return Err(Error::RootFull);
+    }
+    let geometry = Geometry::of_medium(&tree)?;
     let mut image = vec![0; geometry.sectors * SECTOR];
     image[..SECTOR].copy_from_slice(&boot_sector(&geometry, padded, serial_number(label, files)));
-    let mut writer = Writer { image: &mut image, geometry: &geometry, next: 2 };
-    writer.chain(0, &[0xFFF8, 0xFFFF]); // the media byte; "cleanly unmounted, no errors" (§4.1)
-    writer.write(&tree);
+    Writer { image: &mut image, geometry: &geometry, next: 2 }.write(&tree);
+    Ok(image)
+}
+
+/// The beginning of a FAT32 file system of `bytes` bytes with these files, up to the end of the last one; zeros follow.
+///
+/// `first_lba` is the sector of the disk at which it will stand.
+///
+/// # Errors
+/// Names that FAT or we do not hold, two equal ones, a size that is not supported, or more than fits.
+pub fn fat32(label: &str, files: &[(&str, &[u8])], bytes: u64, first_lba: u32) -> Result<Vec<u8>, Error> {
+    let padded = padded_label(label)?;
+    let tree = Tree::new(padded, files)?;
+    let geometry = Geometry::of_partition(bytes)?;
+    let root = (tree.entry_count(0) * ENTRY).div_ceil(CLUSTER_FAT32);
+    let used = root + tree.sizes().map(|size| size.div_ceil(CLUSTER_FAT32)).sum::<usize>();
+    if used > geometry.clusters() {
+        let size = |clusters: usize| (clusters * CLUSTER_FAT32) as u64;
+        return Err(Error::Full { bytes: size(used), capacity: size(geometry.clusters()) });
+    }
+    let mut image = vec![0; geometry.data(2) + used * CLUSTER_FAT32];
+    let boot = boot_sector_fat32(&geometry, padded, serial_number(label, files), first_lba);
+    let info = info_sector(geometry.clusters() - used, used + 2);
+    for first in [0, BACKUP_SECTOR] {
+        image[first * SECTOR..][..SECTOR].copy_from_slice(&boot);
+        image[(first + INFO_SECTOR) * SECTOR..][..SECTOR].copy_from_slice(&info);
+    }
+    Writer { image: &mut image, geometry: &geometry, next: 2 }.write(&tree);
     Ok(image)
 }
 
@@ -116,7 +158,7 @@ impl<'a> Tree<'a> {
         for (path, data) in files {
             tree.add(path, data)?;
         }
-        if tree.entry_count(0) > ROOT_ENTRIES { Err(Error::RootFull) } else { Ok(tree) }
+        Ok(tree)
     }
 
     fn add(&mut self, path: &'a str, data: &'a [u8]) -> Result<(), Error> {
@@ -213,16 +255,35 @@ impl Entry<'_> {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Fat16,
+    Fat32,
+}
+
+impl Kind {
+    /// Bytes of a number in the table.
+    const fn link(self) -> usize {
+        match self {
+            Self::Fat16 => 2,
+            Self::Fat32 => 4,
+        }
+    }
+}
+
 /// Where things are in the image.
 struct Geometry {
+    kind: Kind,
     sectors: usize,
     cluster: usize,
+    /// Sectors before the first FAT.
+    reserved: usize,
     fat_sectors: usize,
 }
 
 impl Geometry {
     /// Everything at the largest cluster size and the tables, rounded up to the next step.
-    fn new(tree: &Tree<'_>) -> Result<Self, Error> {
+    fn of_medium(tree: &Tree<'_>) -> Result<Self, Error> {
         let contents: u64 = tree.sizes().map(|bytes| (bytes as u64).next_multiple_of(CLUSTER_MAX as u64)).sum();
         let bytes = contents + TABLES_MAX as u64;
         let size = (bytes / STEP + 1) * STEP;
@@ -233,20 +294,40 @@ impl Geometry {
         let cluster = if sectors <= CLUSTERS_MAX { SECTOR } else { CLUSTER_MAX };
         // For as many clusters as if there were nothing but clusters: a little too long, which is allowed (§3.8).
         let fat_sectors = (sectors * SECTOR / cluster + 2).div_ceil(SECTOR / 2);
-        Ok(Self { sectors, cluster, fat_sectors })
+        Ok(Self { kind: Kind::Fat16, sectors, cluster, reserved: 1, fat_sectors })
+    }
+
+    fn of_partition(bytes: u64) -> Result<Self, Error> {
+        let sectors = usize::try_from(bytes / SECTOR as u64).map_err(|_| Error::Size { bytes })?;
+        if !FAT32_BYTES.contains(&bytes) {
+            return Err(Error::Size { bytes });
+        }
+        let cluster = CLUSTER_FAT32;
+        // A little too long as well; clusters begin at a multiple of their size.
+        let fat_sectors = (sectors * SECTOR / cluster + 2).div_ceil(SECTOR / 4).next_multiple_of(cluster / SECTOR);
+        Ok(Self { kind: Kind::Fat32, sectors, cluster, reserved: FAT32_RESERVED, fat_sectors })
     }
 
     const fn fat(&self, number: usize) -> usize {
-        (1 + number * self.fat_sectors) * SECTOR
+        (self.reserved + number * self.fat_sectors) * SECTOR
     }
 
+    /// Where FAT16's root directory stands; FAT32's takes clusters like any other.
     const fn root(&self) -> usize {
         self.fat(FATS)
     }
 
     /// Clusters are numbered from 2.
-    const fn data(&self, cluster: u16) -> usize {
-        self.root() + ROOT_ENTRIES * ENTRY + (cluster as usize - 2) * self.cluster
+    const fn data(&self, cluster: u32) -> usize {
+        let root = match self.kind {
+            Kind::Fat16 => ROOT_ENTRIES * ENTRY,
+            Kind::Fat32 => 0,
+        };
+        self.root() + root + (cluster as usize - 2) * self.cluster
+    }
+
+    const fn clusters(&self) -> usize {
+        (self.sectors * SECTOR - self.data(2)) / self.cluster
     }
 }
 
@@ -275,27 +356,78 @@ fn boot_sector(geometry: &Geometry, label: [u8; 11], serial: u32) -> [u8; SECTOR
     sector
 }
 
+/// §3.1 and §3.3.
+fn boot_sector_fat32(geometry: &Geometry, label: [u8; 11], serial: u32, first_lba: u32) -> [u8; SECTOR] {
+    let mut sector = [0; SECTOR];
+    let mut put = |at: usize, bytes: &[u8]| sector[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &[0xEB, 0x58, 0x90]); // jump to offset 90
+    put(3, b"MSWIN4.1");
+    put(11, &low16(SECTOR));
+    put(13, &[low8(geometry.cluster / SECTOR)]);
+    put(14, &low16(geometry.reserved));
+    put(16, &[low8(FATS)]);
+    put(21, &[0xF8]);
+    put(24, &low16(63)); // sectors per track
+    put(26, &low16(255)); // heads
+    put(28, &first_lba.to_le_bytes());
+    put(32, &low32(geometry.sectors));
+    put(36, &low32(geometry.fat_sectors));
+    put(44, &low32(2)); // the root directory's first cluster
+    put(48, &low16(INFO_SECTOR));
+    put(50, &low16(BACKUP_SECTOR));
+    put(64, &[0x80, 0, 0x29]);
+    put(67, &serial.to_le_bytes());
+    put(71, &label);
+    put(82, b"FAT32   ");
+    put(90, &[0xCD, 0x18, 0xEB, 0xFE]);
+    put(510, &[0x55, 0xAA]);
+    sector
+}
+
+/// §5: hints for who writes here next.
+fn info_sector(free: usize, next: usize) -> [u8; SECTOR] {
+    let mut sector = [0; SECTOR];
+    let mut put = |at: usize, bytes: &[u8]| sector[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"RRaA");
+    put(484, b"rrAa");
+    put(488, &low32(free));
+    put(492, &low32(next));
+    put(510, &[0x55, 0xAA]);
+    sector
+}
+
 /// Clusters are given out one after the other.
 struct Writer<'a> {
     image: &'a mut [u8],
     geometry: &'a Geometry,
     /// The next free cluster.
-    next: u16,
+    next: u32,
 }
+
+/// Cut to the size of a number in the table: FAT32's have 28 bits (§4).
+const END_OF_CHAIN: u32 = 0x0FFF_FFFF;
+/// The first entry holds the media byte.
+const MEDIA: u32 = 0x0FFF_FFF8;
 
 impl Writer<'_> {
     fn write(&mut self, tree: &Tree<'_>) {
-        let mut starts = vec![0];
-        for folder in 1..tree.folders.len() {
-            starts.push(self.claim(tree.entry_count(folder) * ENTRY));
+        self.chain(0, &[MEDIA, END_OF_CHAIN]); // the second says "cleanly unmounted, no errors" (§4.1)
+        let mut starts = Vec::new();
+        for folder in 0..tree.folders.len() {
+            starts.push(match (folder, self.geometry.kind) {
+                (0, Kind::Fat16) => 0,
+                _ => self.claim(tree.entry_count(folder) * ENTRY),
+            });
         }
         for (number, folder) in tree.folders.iter().enumerate() {
             let mut table = Vec::new();
             if number == 0 {
                 push_entry(&mut table, tree.label, VOLUME_LABEL, 0, 0);
             } else {
+                // The root goes by the number 0 here, wherever it is (§6.5).
+                let parent = if folder.parent == 0 { 0 } else { starts[folder.parent] };
                 push_entry(&mut table, short_name(b".", b""), DIRECTORY, starts[number], 0);
-                push_entry(&mut table, short_name(b"..", b""), DIRECTORY, starts[folder.parent], 0);
+                push_entry(&mut table, short_name(b"..", b""), DIRECTORY, parent, 0);
             }
             for entry in &folder.entries {
                 push_long_name(&mut table, entry);
@@ -308,7 +440,7 @@ impl Writer<'_> {
                     }
                 }
             }
-            let at = if number == 0 { self.geometry.root() } else { self.geometry.data(starts[number]) };
+            let at = if starts[number] == 0 { self.geometry.root() } else { self.geometry.data(starts[number]) };
             self.put(at, &table);
         }
     }
@@ -318,22 +450,24 @@ impl Writer<'_> {
     }
 
     /// Clusters for so many bytes in one piece; the first one's number, 0 for no bytes.
-    fn claim(&mut self, bytes: usize) -> u16 {
-        let count = u16::try_from(bytes.div_ceil(self.geometry.cluster)).unwrap_or(u16::MAX); // at most CLUSTERS_MAX
+    fn claim(&mut self, bytes: usize) -> u32 {
+        // There are as many as were counted before.
+        let count = u32::try_from(bytes.div_ceil(self.geometry.cluster)).unwrap_or(u32::MAX);
         if count == 0 {
             return 0;
         }
         let (first, last) = (self.next, self.next + count - 1);
-        let links: Vec<u16> = (first + 1..=last).chain([0xFFFF]).collect(); // the end of the chain
+        let links: Vec<u32> = (first + 1..=last).chain([END_OF_CHAIN]).collect();
         self.chain(first, &links);
         self.next = last + 1;
         first
     }
 
-    fn chain(&mut self, first: u16, links: &[u16]) {
-        let bytes: Vec<u8> = links.iter().flat_map(|link| link.to_le_bytes()).collect();
+    fn chain(&mut self, first: u32, links: &[u32]) {
+        let width = self.geometry.kind.link();
+        let bytes: Vec<u8> = links.iter().flat_map(|link| link.to_le_bytes().into_iter().take(width)).collect();
         for fat in 0..FATS {
-            self.put(self.geometry.fat(fat) + usize::from(first) * 2, &bytes);
+            self.put(self.geometry.fat(fat) + first as usize * width, &bytes);
         }
     }
 }
@@ -346,14 +480,16 @@ const LONG_NAME: u8 = 0x0F;
 const DATE: [u8; 2] = (1_u16 << 5 | 1).to_le_bytes();
 
 /// §6.
-fn push_entry(table: &mut Vec<u8>, short: [u8; 11], attributes: u8, cluster: u16, size: usize) {
+fn push_entry(table: &mut Vec<u8>, short: [u8; 11], attributes: u8, cluster: u32, size: usize) {
     let mut entry = [0; ENTRY];
     entry[..11].copy_from_slice(&short);
     entry[11] = attributes;
     entry[16..18].copy_from_slice(&DATE); // created
     entry[18..20].copy_from_slice(&DATE); // read
+    let [low, high] = [cluster & 0xFFFF, cluster >> 16].map(|half| low16(half as usize));
+    entry[20..22].copy_from_slice(&high); // 0 on FAT16
     entry[24..26].copy_from_slice(&DATE); // written
-    entry[26..28].copy_from_slice(&cluster.to_le_bytes());
+    entry[26..28].copy_from_slice(&low);
     entry[28..].copy_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes());
     table.extend_from_slice(&entry);
 }
@@ -379,7 +515,11 @@ fn push_long_name(table: &mut Vec<u8>, entry: &Entry<'_>) {
     }
 }
 
-/// For numbers that are known to be small: [`ESP_BYTES_MAX`] keeps the image below 65 536 sectors.
+/// For numbers that are known to be small: [`ESP_BYTES_MAX`] keeps a medium's image below 65 536 sectors, [`FAT32_BYTES`] a disk's below 2^32.
+fn low32(number: usize) -> [u8; 4] {
+    u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes()
+}
+
 fn low16(number: usize) -> [u8; 2] {
     u16::try_from(number).unwrap_or(u16::MAX).to_le_bytes()
 }
@@ -415,6 +555,34 @@ mod tests {
             assert!(field(22) * SECTOR / 2 >= clusters + 2, "{length}: the FAT is too short");
             assert!(image.iter().filter(|byte| **byte == 7).count() >= length, "{length}");
         }
+    }
+
+    #[test]
+    fn fat32_ends_behind_its_last_file_and_knows_what_is_free() {
+        let data = vec![7; 5000];
+        let image = fat32("APPLIANCE", &[("EFI/BOOT/BOOTX64.EFI", &data)], 256 << 20, 8192).unwrap();
+        let field = |at: usize| u32::from_le_bytes(image[at..at + 4].try_into().unwrap());
+        let (fat_sectors, clusters) = (field(36) as usize, ((256 << 20) / SECTOR - 32) / 4);
+        let data_at = (32 + 2 * fat_sectors) * SECTOR;
+        assert_eq!(data_at % CLUSTER_FAT32, 0);
+        assert!(clusters - fat_sectors / 2 > 65_525, "a FAT16 to every reader");
+        assert!(fat_sectors * SECTOR / 4 >= clusters - fat_sectors / 2 + 2, "the FAT is too short");
+        // Root, EFI and BOOT take a cluster each, the file three.
+        assert_eq!(image.len(), data_at + 6 * CLUSTER_FAT32);
+        assert_eq!(field(SECTOR + 488) as usize, clusters - fat_sectors / 2 - 6);
+        assert_eq!((field(28), field(SECTOR + 492)), (8192, 8));
+        assert_eq!(image[..2 * SECTOR], image[6 * SECTOR..8 * SECTOR], "the backup");
+        assert_eq!(&image[32 * SECTOR + 20..][..16], [6, 0, 0, 0, 7, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0x0F, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn fat32_of_other_sizes_is_refused() {
+        for bytes in [0, 64 << 20, FAT32_BYTES.start() - 1, FAT32_BYTES.end() + 1, u64::MAX] {
+            assert_eq!(fat32("L", &[], bytes, 0), Err(Error::Size { bytes }));
+        }
+        let room = vec![0; 100 << 20];
+        assert!(fat32("L", &[("A", &room)], 160 << 20, 0).is_ok());
+        assert!(matches!(fat32("L", &[("A", &room), ("B", &room)], 160 << 20, 0), Err(Error::Full { .. })));
     }
 
     #[test]

@@ -580,3 +580,151 @@ pub const CONTROL_PATIENCE: Duration = Duration::from_secs(15);
 
 /// One question or answer: a status with [`MACHINES_WATCHED_MAX`] machines takes a tenth of it.
 pub const CONTROL_LINE_BYTES_MAX: usize = 1 << 20;
+
+/// How often a supervisor asks a server for its health.
+pub const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A server that did not answer for its health for half of this is killed; after all of it the watchdog is let go.
+pub const UNWELL_MAX: Duration = Duration::from_secs(60);
+
+/// How long a server may take to end; what it is in the midst of is cut off, and that is safe at any point.
+pub const SERVER_END_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The wait before a server that ended by itself is started again; each further one doubles it.
+pub const RESTART_WAIT: Duration = Duration::from_secs(1);
+
+/// The longest such wait. After a server that ran for so long before it ended they begin with the shortest again.
+pub const RESTART_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Lines of the log that are kept in memory; with [`LOG_RING_LINE_CHARS_MAX`] 2 MB at most, and 200 kB as lines are.
+pub const LOG_RING_LINES_MAX: usize = 2000;
+
+/// A longer line is cut.
+pub const LOG_RING_LINE_CHARS_MAX: usize = 1024;
+
+/// The file that the lines are kept in as well; there are two of them, the younger and the older.
+pub const LOG_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// What consoles set, as a file; about 200 keys.
+pub const CONSOLE_SETTINGS_BYTES_MAX: usize = 64 << 10;
+
+// ── appliance: init ──────────────────────────────────────────────────────────────────────────────────────────────
+
+/// `modules.dep`, `modules.alias` and the other lists of kernel modules, each; Debian's complete ones take 1.3 MB.
+pub const MODULE_LIST_BYTES_MAX: u64 = 16 << 20;
+
+/// Directories of `/sys/devices` that are looked into for devices; a server with 256 cores has about 20 000.
+pub const DEVICES_MAX: usize = 200_000;
+
+/// Directories within directories of `/sys/devices`: hubs behind hubs come to about 25.
+pub const DEVICES_NESTED_MAX: usize = 40;
+
+/// What a device says of itself; the kernel's own buffer holds 2048.
+pub const MODALIAS_BYTES_MAX: usize = 4096;
+
+/// What is read of a FAT's root directory to find its label, which formatting puts first.
+pub const FAT_ROOT_BYTES_MAX: u64 = 1 << 20;
+
+/// What the watchdog is asked for: longer than the slowest health check that is still one, shorter than a person's patience.
+pub const WATCHDOG_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long processes may take to end when they are asked to, before the machine goes down.
+pub const PROCESS_END_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long processes may take to go when they are made to: one that waits for a broken disk never does.
+pub const PROCESS_KILL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Between two looks at whether they have gone.
+pub const PROCESS_END_POLL: Duration = Duration::from_millis(20);
+
+/// The data partition grows when it gains at least as much.
+pub const GROWTH_BYTES_MIN: u64 = 8 << 20;
+
+/// How long a network that was set at a console is tried before it goes back to what it was, unless it is confirmed.
+pub const NETWORK_TRIAL: Duration = Duration::from_secs(60);
+
+/// How long somebody who is at a console may think about a question before the appliance decides.
+pub const QUESTION_PATIENCE: Duration = Duration::from_secs(300);
+
+/// How long it waits for somebody to come to a console at all, once there is a question.
+pub const VISITOR_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long the boot partition may take to appear: slow USB sticks take 5 to 10 s.
+pub const BOOT_PARTITION_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the first start of the server waits for the time of day, once there is an address.
+pub const CLOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often process 1 looks whether an address and the time have come.
+pub const READY_POLL: Duration = Duration::from_millis(100);
+
+/// How often the watchdog is petted: several times within the shortest that boards have, 15 s.
+pub const WATCHDOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the listener for new hardware sleeps at most.
+pub const UEVENT_PATIENCE: Duration = Duration::from_secs(3600);
+
+/// How long the last words of a process 1 that failed can be read before the machine restarts.
+pub const PANIC_PAUSE: Duration = Duration::from_secs(10);
+
+// ── console ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Characters of a line that is typed: the longest URL that servers take (RFC 9110 §4.1 asks for 8000) fits nearly always.
+pub const CONSOLE_LINE_CHARS_MAX: usize = 4096;
+
+/// A cloud config that is pasted; at 115200 baud that takes 23 s. Larger ones come by the boot partition, a stick or a URL.
+pub const CONSOLE_PASTE_BYTES_MAX: usize = 256 << 10;
+
+/// An escape sequence that is longer is none.
+pub const CONSOLE_ESCAPE_BYTES_MAX: usize = 256;
+
+/// Lines that come back with the arrow keys.
+pub const CONSOLE_HISTORY_LINES_MAX: usize = 32;
+
+/// What is typed while an answer is awaited; more is lost, as a terminal loses it.
+pub const CONSOLE_TYPED_AHEAD_BYTES_MAX: usize = 4096;
+
+/// What waits to be shown; no key is looked at while there is more. A page is 2 kB.
+pub const CONSOLE_OUTPUT_BYTES_MAX: usize = 16 << 10;
+
+/// Lines of a screen; a VT100 has 24.
+pub const CONSOLE_ROWS: usize = 24;
+
+/// Lines of one answer of the host that are shown, all pages together.
+pub const CONSOLE_ANSWER_LINES_MAX: usize = 20_000;
+
+/// Without a key for so long, whoever was there has gone.
+pub const CONSOLE_IDLE_MAX: Duration = Duration::from_secs(600);
+
+/// The same where a password is asked for.
+pub const CONSOLE_LOGIN_IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// Wrong passwords before there is a wait.
+pub const CONSOLE_PASSWORDS_MAX: u32 = 3;
+
+/// The wait after the last of these; each further one doubles it.
+pub const CONSOLE_PASSWORD_WAIT: Duration = Duration::from_secs(5);
+
+/// The longest such wait: a typing error must not cost an afternoon.
+pub const CONSOLE_PASSWORD_WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// How long a changed network waits to be confirmed.
+pub const CONSOLE_NETWORK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a log that is followed is asked for.
+pub const CONSOLE_FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
+
+/// An empty line asks for the status again when the last one is so old.
+pub const CONSOLE_REFRESH_MIN: Duration = Duration::from_secs(1);
+
+/// Lines in a row that make no sense; behind these there is no person, but another program's login prompt or a line that hums.
+pub const CONSOLE_NONSENSE_MAX: u32 = 10;
+
+/// A paste that was given up goes on arriving: what comes is dropped until nothing came for so long.
+pub const CONSOLE_QUIET: Duration = Duration::from_millis(500);
+
+/// A line that takes nothing for so long is stuck: its session ends.
+pub const CONSOLE_STUCK_MAX: Duration = Duration::from_secs(10);
+
+/// The wait before a device that went away, such as a USB adapter, is looked for again.
+pub const CONSOLE_REOPEN_WAIT: Duration = Duration::from_secs(2);

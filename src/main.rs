@@ -1,6 +1,8 @@
 //! `auroraboot`: flags → configuration → run → exit code.
 
+use auroraboot::appliance::start;
 use auroraboot::config::cli::{self, Command};
+use auroraboot::daemon::attended;
 use auroraboot::daemon::cache::{self, Report};
 use auroraboot::daemon::run::{self, RunError};
 use auroraboot::daemon::{flash, log};
@@ -20,6 +22,9 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    if start::is_init() {
+        start::main()
+    }
     let _ = memory::use_small_pages(); // a kernel without huge pages needs no asking
     memory::give_back_at_once();
     match cli::parse(std::env::args_os().skip(1)) {
@@ -30,6 +35,14 @@ fn main() -> ExitCode {
             Ok(text) => print(&text),
             Err(error) => fail(&error, FAILED),
         },
+        Ok(Command::Run(args)) if !args.console.is_empty() && !args.dry_run => {
+            log::init(args.debug);
+            match attended::run(&args) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) if error.is_usage() => fail(&error, USAGE),
+                Err(error) => fail(&error, FAILED),
+            }
+        }
         Ok(Command::Run(args)) => {
             log::init(args.debug);
             ran(run::run(&args))

@@ -38,7 +38,7 @@ pub use machines::{MacPrefix, MachineFilter, Refused};
 pub use mask::mask_urls;
 pub use network::{Address, Network};
 pub use origin::{Origin, Setting};
-pub use report::report;
+pub use report::{Row, report, rows};
 pub use template::TemplateError;
 pub use warning::Warning;
 
@@ -227,6 +227,24 @@ impl Config {
 /// # Errors
 /// [`ConfigError`]: the first thing that is wrong, in one line. Always exit code 2.
 pub fn load(args: &Args, inputs: &mut dyn Inputs) -> Result<(Config, Vec<Warning>), ConfigError> {
+    load_for(Purpose::Run, args, inputs)
+}
+
+/// As [`load`], of a configuration that may still lack what it takes to boot something.
+///
+/// # Errors
+/// As [`load`], less the lack of an image.
+pub fn load_incomplete(args: &Args, inputs: &mut dyn Inputs) -> Result<(Config, Vec<Warning>), ConfigError> {
+    load_for(Purpose::Show, args, inputs)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Run,
+    Show,
+}
+
+fn load_for(purpose: Purpose, args: &Args, inputs: &mut dyn Inputs) -> Result<(Config, Vec<Warning>), ConfigError> {
     let assignments = set::parse(&args.set)?;
     let mut warnings = Vec::new();
     let mut settings = Settings::default();
@@ -261,7 +279,10 @@ pub fn load(args: &Args, inputs: &mut dyn Inputs) -> Result<(Config, Vec<Warning
     let cloud_config = settings.cloud_config()?;
     let mut config = settings.resolve()?;
     config.data = data;
-    config.image()?;
+    match config.image() {
+        Err(ConfigError::NoSource) if purpose == Purpose::Show => {}
+        image => drop(image?),
+    }
     if *config.disable_iso && *config.disable_netboot {
         return Err(ConfigError::NothingToDo);
     }

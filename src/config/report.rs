@@ -34,10 +34,25 @@ pub fn report(config: &Config, warnings: &[Warning]) -> String {
 }
 
 /// A line of the report; without an origin the value ends it.
-struct Row {
-    key: String,
-    value: String,
-    origin: Option<String>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub key: String,
+    /// Without secrets.
+    pub value: String,
+    pub origin: Option<String>,
+}
+
+/// Every setting, then the cloud config.
+#[must_use]
+pub fn rows(config: &Config) -> Vec<Row> {
+    let named = |cloud: &CloudConfig| Row {
+        key: "cloud_config".to_owned(),
+        value: format!("{} ({})", printable(cloud.name()), ByteSize(cloud.bytes().len() as u64)),
+        origin: Some(cloud.origin().to_string()),
+    };
+    let mut rows = settings(config);
+    rows.extend(config.cloud_config.as_ref().map(named));
+    rows
 }
 
 fn row<T>(key: &str, setting: &Setting<T>, show: impl FnOnce(&T) -> String) -> Row {

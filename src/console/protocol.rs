@@ -36,9 +36,11 @@ pub enum Request {
     Netboot(bool),
     /// Ends the server and starts it again.
     Restart,
+    /// The answer to [`HostStatus::question`].
+    Answer(bool),
     Reboot,
     PowerOff,
-    /// Everything that was set at consoles or kept on the data partition goes.
+    /// As it was flashed: the configuration goes, and all that is kept on the data partition.
     FactoryReset,
     /// Whether this is the password that consoles ask for.
     Password(String),
@@ -49,6 +51,8 @@ pub enum Request {
 pub enum Change {
     /// One key; without a value it is again what the files say.
     Setting { key: String, value: Option<String> },
+    /// Several keys that belong together, such as the parts of a release.
+    Settings(Vec<(String, Option<String>)>),
     /// The cloud config; without one it is again what the files say.
     CloudConfig(Option<Vec<u8>>),
     /// Keys below `network`, all at once.
@@ -60,6 +64,7 @@ impl fmt::Debug for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Setting { key, .. } => write!(f, "Setting({key})"),
+            Self::Settings(keys) => write!(f, "Settings({} keys)", keys.len()),
             Self::CloudConfig(bytes) => write!(f, "CloudConfig({} bytes)", bytes.as_ref().map_or(0, Vec::len)),
             Self::Network(keys) => write!(f, "Network({} keys)", keys.len()),
         }
@@ -105,6 +110,8 @@ pub struct HostStatus {
     pub restarts: u32,
     /// What the operator should know, a sentence each.
     pub notices: Vec<String>,
+    /// What the host cannot decide alone: yes or no, by [`Request::Answer`].
+    pub question: Option<String>,
 }
 
 /// A network interface.

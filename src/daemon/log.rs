@@ -4,18 +4,31 @@
 //! with it the work or the end of the program. So a line waits for [`limits::LOG_PATIENCE`] at most; from then on lines are dropped at once,
 //! and counted, until there is room again.
 
+use crate::daemon::supervise::Ring;
 use crate::limits;
 use crate::sys::terminal;
 use crate::sys::time::LocalTime;
+use std::fs::File;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Starts logging; `debug` adds what only a developer or a puzzled operator wants to see.
 pub fn init(debug: bool) {
+    let level = if debug { log::LevelFilter::Debug } else { log::LevelFilter::Info };
+    start(level, Box::new(Lines));
+}
+
+/// Starts logging where nobody looks on: the lines wait for who comes. They go to the kernel's log as well, which shows them at once on
+/// the console of a kernel that was not told to be `quiet`.
+pub fn into_ring(ring: Ring) {
+    let kernel = File::options().write(true).open("/dev/kmsg").ok();
+    start(log::LevelFilter::Info, Box::new(IntoRing { ring, kernel }));
+}
+
+fn start(level: log::LevelFilter, target: Box<dyn Write + Send>) {
     let mut builder = env_logger::Builder::new();
     builder.filter_level(log::LevelFilter::Warn);
-    let level = if debug { log::LevelFilter::Debug } else { log::LevelFilter::Info };
     builder.filter_module("auroraboot", level);
     builder.format(|out, record| {
         let label = match record.level() {
@@ -26,7 +39,7 @@ pub fn init(debug: bool) {
         };
         writeln!(out, "{} {label}{}", LocalTime::now(), harmless(&record.args().to_string(), char::is_control))
     });
-    builder.target(env_logger::Target::Pipe(Box::new(Lines)));
+    builder.target(env_logger::Target::Pipe(target));
     // A second call, as tests make, keeps the first logger.
     let _ = builder.try_init();
 }
@@ -59,6 +72,28 @@ struct Lines;
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         with_console(|console| console.line(&mut io::stderr(), line));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// As [`Lines`], of a [`Ring`].
+struct IntoRing {
+    ring: Ring,
+    kernel: Option<File>,
+}
+
+impl Write for IntoRing {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let text = text.trim_end();
+        self.ring.push(text);
+        if let Some(kernel) = &mut self.kernel {
+            let _ = kernel.write_all(format!("<6>auroraboot: {text}\n").as_bytes());
+        }
         Ok(line.len())
     }
 

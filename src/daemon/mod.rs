@@ -1,9 +1,11 @@
 //! Sockets, threads and the clock.
 
+pub mod attended;
 pub mod boot;
 pub mod boot_files;
 pub mod cache;
 pub mod check;
+pub mod console;
 pub mod control;
 pub mod dhcp_io;
 pub mod fetch;
@@ -25,5 +27,6 @@ pub mod run;
 pub mod serve;
 pub mod state;
 pub mod stop;
+pub mod supervise;
 pub mod tftp_io;
 pub mod web;

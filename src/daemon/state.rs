@@ -1,6 +1,7 @@
 //! The state directory: private, one run at a time, and the secret behind the tokens.
 
 use crate::limits::{STATE_LOCK_PATIENCE, STATE_SECRET_BYTES};
+use crate::sys::disk::is_mount_root;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -56,7 +57,11 @@ impl StateDir {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
             made.map_err(|error| StateError::Make { path: owned(), error })?;
         }
-        check(path, &fs::symlink_metadata(path).map_err(file)?, user)?;
+        let itself = fs::symlink_metadata(path).map_err(file)?;
+        // Links of root's lead where root wants: systemd's DynamicUser has one for each StateDirectory.
+        if !(itself.is_symlink() && itself.uid() == ROOT) {
+            check(path, &itself, user)?;
+        }
         // What a link of this user's own leads to has to be this user's too.
         let metadata = fs::metadata(path).map_err(file)?;
         check(path, &metadata, user)?;
@@ -151,11 +156,15 @@ const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// Whoever owns a directory, or a link on the way to it, decides what is in it: /tmp/auroraboot may be a trap laid by another user.
 fn check(path: &Path, metadata: &fs::Metadata, user: u32) -> Result<(), StateError> {
-    if metadata.uid() == user {
+    // Only who rules this host mounts a directory there: `docker run -v $PWD/build:/tmp/auroraboot`, say.
+    let is_mounted = || user == ROOT && is_mount_root(path).unwrap_or(false);
+    if metadata.uid() == user || is_mounted() {
         return Ok(());
     }
     Err(StateError::Foreign { path: path.to_owned(), owner: metadata.uid(), user })
 }
+
+const ROOT: u32 = 0;
 
 /// Held while a run uses the directory; also tells that it is one of ours.
 const LOCK: &str = "lock";

@@ -59,6 +59,8 @@ pub struct Disk {
 pub struct Partition {
     pub number: Number,
     pub node: PathBuf,
+    /// By which the partition table, and the kernel, know it.
+    pub index: u32,
     /// Bytes from the disk's beginning.
     pub offset: u64,
     pub size: u64,
@@ -342,11 +344,12 @@ fn node(directory: &Path) -> Option<PathBuf> {
 }
 
 fn partition(directory: &Path) -> Option<Partition> {
-    attribute(directory, "partition")?;
+    let index = attribute(directory, "partition")?.parse().ok()?;
     let sectors = |name| attribute(directory, name)?.parse::<u64>().ok().map(|count| count.saturating_mul(SECTOR));
     Some(Partition {
         number: number(directory)?,
         node: node(directory)?,
+        index,
         offset: sectors("start")?,
         size: sectors("size")?,
     })

@@ -1,4 +1,4 @@
-//! How much room a file system has.
+//! How much room a file system has, and where one is mounted.
 
 use std::ffi::CString;
 use std::io;
@@ -20,9 +20,31 @@ pub fn free(path: &Path) -> io::Result<u64> {
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
+/// Whether something was mounted at `path`: a disk, or a directory of elsewhere (`mount --bind`, `docker -v`). Needs Linux 5.8; `false`
+/// before it.
+///
+/// # Errors
+/// The path does not exist, or cannot be reached.
+pub fn is_mount_root(path: &Path) -> io::Result<bool> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: all zeroes is a valid value of this struct of numbers.
+    let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    let flags = libc::AT_SYMLINK_NOFOLLOW;
+    // SAFETY: the path ends in a zero byte, `found` lives, and neither is kept.
+    super::cvt(unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, libc::STATX_BASIC_STATS, &raw mut found) })?;
+    Ok(found.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mount_points_are_told_from_directories() {
+        assert!(is_mount_root(Path::new("/proc")).unwrap());
+        assert!(!is_mount_root(Path::new("/proc/self")).unwrap());
+        assert!(is_mount_root(Path::new("/missing")).is_err());
+    }
 
     #[test]
     fn a_disk_has_room_and_a_missing_one_is_an_error() {

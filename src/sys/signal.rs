@@ -77,7 +77,7 @@ impl TerminationSignals {
     }
 
     /// Ends the process as `signal` does where nobody waits for it.
-    pub fn die_of(&self, signal: c_int) {
+    pub fn die_of(&self, signal: c_int) -> ! {
         // SAFETY: an all-zero sigset_t is a valid value; all pointers are to live values.
         unsafe {
             let mut set: libc::sigset_t = std::mem::zeroed();
@@ -86,9 +86,14 @@ impl TerminationSignals {
             libc::signal(signal, libc::SIG_DFL);
             libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
             libc::raise(signal);
+            // In a container we may be process 1, which no signal of its own ends.
+            libc::_exit(SHELLS_OFFSET + signal);
         }
     }
 }
+
+/// What shells add to the number of the signal that ended a program.
+const SHELLS_OFFSET: c_int = 128;
 
 /// Whether whoever started us wants this signal to do nothing, as `nohup` does with SIGHUP. A signalfd would deliver it all the same.
 fn is_ignored(signal: c_int) -> bool {

@@ -1,6 +1,7 @@
 //! Integration tests: the product against real servers and tools, on loopback and in namespaces.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)] // a test may stop on anything
 
+mod appliance_init;
 mod archive;
 mod boot;
 mod cache;

@@ -24,6 +24,12 @@ pub struct Report {
 }
 
 impl Report {
+    /// Whether a time server has told the time.
+    #[must_use]
+    pub fn is_clock_set(&self) -> bool {
+        self.clock.starts_with("set by")
+    }
+
     /// The interface that the appliance uses, once it has an address.
     #[must_use]
     pub fn used(&self) -> Option<&InterfaceReport> {

@@ -1,0 +1,180 @@
+//! The configuration on the boot partition: which of its files count, what a stick brought, what worked last.
+//!
+//! ```text
+//! auroraboot.yaml ◂ stick.yaml ◂ console.yaml                        key by key, the last one wins
+//! cloud-config.yaml ◂ stick-cloud-config.yaml ◂ console-cloud-config.yaml   the last one that is there
+//! last-good/                                                         what of them could be read last
+//! ```
+
+use super::boot_partition::BootPartition;
+use crate::config::Args;
+use crate::daemon::supervise::{CONSOLE_CLOUD_FILE, CONSOLE_FILE, Layers, Store};
+use crate::limits;
+use crate::units::chain;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What people write on their own computer.
+const HAND: &str = "auroraboot.yaml";
+const HAND_CLOUD: &str = "cloud-config.yaml";
+/// What a stick brought.
+const STICK: &str = "stick.yaml";
+const STICK_CLOUD: &str = "stick-cloud-config.yaml";
+/// Those that make the configuration, the weakest first.
+const ALL: [&str; 6] = [HAND, STICK, CONSOLE_FILE, HAND_CLOUD, STICK_CLOUD, CONSOLE_CLOUD_FILE];
+const LAST_GOOD: &str = "last-good";
+/// Says that the data partition is to be made anew.
+const RESET_MARK: &str = "factory-reset";
+
+/// The file that an image is flashed with: it sets nothing.
+pub const TEMPLATE: &str = include_str!("../../image/boot/auroraboot.yaml");
+
+/// The boot partition as a place for configuration. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Files {
+    partition: Arc<BootPartition>,
+}
+
+impl Store for Files {
+    fn directory(&self) -> &Path {
+        self.partition.path()
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        self.partition.write(name, bytes).map_err(|error| chain(&error))
+    }
+
+    fn remove(&self, name: &str) -> Result<(), String> {
+        self.partition.remove(name).map_err(|error| chain(&error))
+    }
+}
+
+impl Files {
+    #[must_use]
+    pub fn new(partition: BootPartition) -> Self {
+        Self { partition: Arc::new(partition) }
+    }
+
+    /// What the files say, less what consoles have set: that is laid over it elsewhere.
+    #[must_use]
+    pub fn layers(&self, settings: &[&str]) -> Layers {
+        self.layers_in(self.directory(), settings)
+    }
+
+    /// What is used in the place of files that cannot be read, the best first: what worked last with what consoles have set, all that
+    /// worked last, what consoles have set alone, nothing.
+    #[must_use]
+    pub fn fallbacks(&self, settings: &[&str]) -> [Layers; 4] {
+        let directory = self.directory().join(LAST_GOOD);
+        let nothing = Layers { is_fallback: true, ..self.layers_in(&directory.join("nothing"), settings) };
+        let good = Layers { is_fallback: true, ..self.layers_in(&directory, settings) };
+        let mut all_good = Layers { is_complete: true, ..good.clone() };
+        let kept = |name: &str| Some(directory.join(name)).filter(|path| path.exists()).map(|path| text(&path));
+        all_good.args.with.extend(kept(CONSOLE_FILE));
+        all_good.args.cloud_config = kept(CONSOLE_CLOUD_FILE).or(all_good.args.cloud_config);
+        [good, all_good, nothing.clone(), Layers { is_complete: true, ..nothing }]
+    }
+
+    fn layers_in(&self, directory: &Path, settings: &[&str]) -> Layers {
+        let present = |name: &str| {
+            Some(directory.join(name)).filter(|path| path.exists() && !is_blank(path)).map(|path| text(&path))
+        };
+        let args = Args {
+            config: present(HAND),
+            with: present(STICK).into_iter().collect(),
+            set: settings.iter().map(|setting| (*setting).to_owned()).collect(),
+            cloud_config: present(STICK_CLOUD).or_else(|| present(HAND_CLOUD)),
+            ..Args::default()
+        };
+        // There is no network yet when they are looked at first.
+        Layers { args, ..Layers::default() }
+    }
+
+    /// Keeps the present files as those that worked last. They are written only when they are others than before.
+    ///
+    /// # Errors
+    /// One sentence for the operator.
+    pub fn keep_as_good(&self) -> Result<(), String> {
+        for name in ALL {
+            let kept = format!("{LAST_GOOD}/{name}");
+            let (now, before) = (read(&self.directory().join(name)), read(&self.directory().join(&kept)));
+            match now.map_err(|error| format!("cannot read {name}: {error}"))? {
+                Some(bytes) if before.ok().flatten().as_ref() != Some(&bytes) => self.write(&kept, &bytes)?,
+                Some(_) => {}
+                None => self.remove(&kept)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the configuration of a stick that is mounted at `stick`; tells which files that were.
+    ///
+    /// # Errors
+    /// One sentence for the operator.
+    pub fn import(&self, stick: &Path) -> Result<Vec<&'static str>, String> {
+        let mut taken = Vec::new();
+        for (theirs, ours) in [(HAND, STICK), (HAND_CLOUD, STICK_CLOUD)] {
+            let found =
+                read(&stick.join(theirs)).map_err(|error| format!("cannot read {theirs} of the stick: {error}"))?;
+            let Some(bytes) = found else { continue };
+            if read(&self.directory().join(ours)).ok().flatten().as_ref() != Some(&bytes) {
+                self.write(ours, &bytes)?;
+                taken.push(theirs);
+            }
+        }
+        Ok(taken)
+    }
+
+    /// As it was flashed: nothing is configured, and the next start makes the data partition anew.
+    ///
+    /// # Errors
+    /// One sentence for the operator.
+    pub fn reset(&self) -> Result<(), String> {
+        self.write(RESET_MARK, b"")?;
+        for name in ALL {
+            self.remove(&format!("{LAST_GOOD}/{name}"))?;
+            self.remove(name)?;
+        }
+        self.write(HAND, TEMPLATE.as_bytes())
+    }
+
+    /// Whether a reset was begun.
+    #[must_use]
+    pub fn is_resetting(&self) -> bool {
+        self.directory().join(RESET_MARK).exists()
+    }
+
+    /// The reset is complete.
+    ///
+    /// # Errors
+    /// One sentence for the operator.
+    pub fn end_reset(&self) -> Result<(), String> {
+        self.remove(RESET_MARK)
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// Whether there is nothing but comments in it, as in the file that an image is flashed with.
+fn is_blank(path: &PathBuf) -> bool {
+    fs::read_to_string(path)
+        .is_ok_and(|text| text.lines().all(|line| line.trim_start().starts_with('#') || line.trim().is_empty()))
+}
+
+/// A file of settings, if it is there.
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let mut bytes = Vec::new();
+    file.take(limits::CLOUD_CONFIG_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > limits::CLOUD_CONFIG_BYTES_MAX {
+        return Err(io::Error::other("it is larger than any configuration"));
+    }
+    Ok(Some(bytes))
+}

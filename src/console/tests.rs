@@ -1,0 +1,1 @@
+//! Whole dialogs, as traces of keys and screens.

@@ -1,0 +1,181 @@
+//! What consoles are answered on any Linux host: all but its network and its power, which are its own business.
+
+use super::{Ring, Settings, Supervisor};
+use crate::config::{Args, ConfigError};
+use crate::console::{Answer, Host, HostStatus, InterfaceStatus, Overview, Request};
+use crate::status::{Question, Reply};
+use crate::sys::netlink;
+use crate::sys::time::LocalTime;
+use crate::units::chain;
+use std::ffi::OsString;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// The server, its settings and its log.
+#[derive(Debug)]
+pub struct PlainHost {
+    pub supervisor: Supervisor,
+    pub settings: Settings,
+    pub ring: Ring,
+    pub started: Instant,
+    /// What `console.password` was when the configuration could be read last.
+    password: Mutex<Option<String>>,
+    /// Why no server runs for now, whatever the settings say.
+    held: Mutex<Option<String>>,
+}
+
+impl PlainHost {
+    #[must_use]
+    pub fn new(supervisor: Supervisor, settings: Settings, ring: Ring) -> Self {
+        Self { supervisor, settings, ring, started: Instant::now(), password: Mutex::default(), held: Mutex::default() }
+    }
+
+    /// Runs no server until this is called with `None`, and says why.
+    pub fn hold(&self, why: Option<&str>) {
+        let before =
+            std::mem::replace(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner), why.map(str::to_owned));
+        if before.is_some() != why.is_some() {
+            let _ = self.apply(); // the overview tells
+        }
+    }
+
+    fn held(&self) -> Option<String> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Runs the server with the settings as they are now; none, while there is nothing to boot.
+    ///
+    /// # Errors
+    /// What is wrong with the settings, or missing; the server that ran is ended.
+    pub fn apply(&self) -> Result<(), ConfigError> {
+        let loaded = self.settings.load().and_then(|(config, _)| config.image().map(drop));
+        let runs = loaded.is_ok() && self.held().is_none();
+        self.supervisor.run_with(runs.then(|| arguments(&self.settings.args())));
+        loaded
+    }
+
+    /// What every host tells of itself.
+    #[must_use]
+    pub fn overview(&self) -> Overview {
+        let report = self.supervisor.report();
+        let loaded = self.settings.load().and_then(|(config, _)| config.image().map(drop));
+        let server = match (loaded, report.is_running, report.why) {
+            (Err(ConfigError::NoSource), ..) => NO_IMAGE.to_owned(),
+            (Err(error), ..) => chain(&error),
+            (Ok(_), true, _) => String::new(),
+            (Ok(_), false, Some(why)) => format!("it ended and is started again: {why}"),
+            (Ok(_), false, None) => self.held().unwrap_or_else(|| "it is being started".to_owned()),
+        };
+        let host = HostStatus {
+            name: std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned(),
+            uptime: self.started.elapsed().as_secs(),
+            clock: LocalTime::now().to_string(),
+            interfaces: interfaces(),
+            data: String::new(),
+            server,
+            restarts: report.restarts,
+            notices: Vec::new(),
+            question: None,
+        };
+        Overview { host, server: self.supervisor.status() }
+    }
+
+    fn ask(&self, question: Question) -> Answer {
+        match self.supervisor.ask(question) {
+            Some(Reply::Done) => Answer::Done(String::new()),
+            Some(Reply::Machine(steps)) => Answer::Machine(steps),
+            Some(Reply::Refused(why)) => Answer::Refused(why),
+            Some(Reply::Status(_)) | None => Answer::Refused("the server does not answer; see its log".to_owned()),
+        }
+    }
+
+    fn password(&self, typed: &str) -> Answer {
+        let mut set = self.password.lock().unwrap_or_else(PoisonError::into_inner);
+        // A mistake elsewhere in the configuration lets nobody in, and shuts nobody out.
+        if let Ok((config, _)) = self.settings.load() {
+            *set = config.console_password.value;
+        }
+        match &*set {
+            None => Answer::Done(String::new()),
+            Some(set) if is_password(typed, set) => Answer::Done(String::new()),
+            Some(_) => Answer::Refused("wrong password".to_owned()),
+        }
+    }
+}
+
+impl Host for PlainHost {
+    fn handle(&self, request: Request) -> Answer {
+        match request {
+            Request::Status => Answer::Status(Box::new(self.overview())),
+            Request::Machine(mac) => self.ask(Question::Machine(mac)),
+            Request::Netboot(is_on) => self.ask(Question::Netboot(is_on)),
+            Request::Log => Answer::Log(self.ring.lines()),
+            Request::Settings => match self.settings.shown() {
+                Ok(shown) => Answer::Settings(shown),
+                Err(error) => Answer::Refused(chain(&error)),
+            },
+            Request::Check(change) => match self.settings.check(&change) {
+                Ok(said) => Answer::Done(said),
+                Err(error) => Answer::Refused(chain(&error)),
+            },
+            Request::Save(change) => match self.settings.save(&change) {
+                Ok(said) => {
+                    let _ = self.apply(); // the overview tells
+                    Answer::Done(said)
+                }
+                Err(error) => Answer::Refused(chain(&error)),
+            },
+            Request::Restart => {
+                self.supervisor.restart();
+                Answer::Done(String::new())
+            }
+            Request::Password(typed) => self.password(&typed),
+            Request::Answer(_) => Answer::Refused("nothing is asked".to_owned()),
+            Request::ConfirmNetwork | Request::RevertNetwork => {
+                Answer::Refused("the network is this host's own".to_owned())
+            }
+            Request::Reboot | Request::PowerOff | Request::FactoryReset => {
+                Answer::Refused("this is not an appliance: its power is not ours to switch".to_owned())
+            }
+        }
+    }
+}
+
+/// What the overview says before anything was set.
+pub const NO_IMAGE: &str = "no image is set";
+
+/// The command line of a server.
+#[must_use]
+pub fn arguments(args: &Args) -> Vec<OsString> {
+    let mut words: Vec<&str> = args.config.as_deref().into_iter().collect();
+    args.with.iter().for_each(|with| words.extend(["--with", with]));
+    args.set.iter().for_each(|set| words.extend(["--set", set]));
+    args.cloud_config.iter().for_each(|cloud| words.extend(["--cloud-config", cloud]));
+    words.extend(args.debug.then_some("--debug"));
+    words.into_iter().map(OsString::from).collect()
+}
+
+/// In a time that does not tell how much of it is right.
+fn is_password(typed: &str, set: &str) -> bool {
+    use crate::source::manifest::digest_of;
+    let typed = digest_of(typed.as_bytes());
+    let wanted = match set.strip_prefix("sha256:") {
+        Some(_) => set.parse().ok(),
+        None => Some(digest_of(set.as_bytes())),
+    };
+    wanted.is_some_and(|wanted| typed == wanted)
+}
+
+fn interfaces() -> Vec<InterfaceStatus> {
+    let shown = |interface: netlink::Interface| InterfaceStatus {
+        address: interface
+            .addresses
+            .first()
+            .map(|address| format!("{}/{}", address.ip, address.prefix_length))
+            .unwrap_or_default(),
+        state: if interface.carrier { String::new() } else { "no link".to_owned() },
+        name: interface.name,
+    };
+    let all = netlink::interfaces().unwrap_or_default().into_iter();
+    all.filter(|interface| !interface.loopback && interface.mac.is_some()).map(shown).collect()
+}
