@@ -103,6 +103,7 @@ impl ScriptedHost {
             notices: vec![
                 "auroraboot.yaml line 3: netboot_http_port: 80a is not a port; the earlier configuration stays in force".to_owned(),
             ],
+            question: None,
         };
         let server = Status {
             phase: Phase::Serving,
