@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)] // a test may stop on anything
 
 mod appliance_init;
+mod appliance_net;
 mod archive;
 mod boot;
 mod cache;

@@ -18,6 +18,9 @@ use crate::sntp::{self, PACKET_LEN, Question, Refused};
 /// The socket of the question that is open.
 pub const TOKEN: Token = Token(2);
 
+/// 2026-01-01: no build of this program is older, also when nobody knows how old it is.
+const EARLIEST: Duration = Duration::from_secs(1_767_225_600);
+
 /// What is asked when neither settings nor DHCP server name a time server, nor the gateway is one.
 const PUBLIC_SERVERS: [&str; 4] =
     ["0.debian.pool.ntp.org", "1.debian.pool.ntp.org", "2.debian.pool.ntp.org", "3.debian.pool.ntp.org"];
@@ -53,6 +56,8 @@ pub struct LastSet {
 /// Who is asked for the time, and when.
 #[derive(Debug)]
 pub struct Clock {
+    /// Where servers listen; tests have another.
+    port: u16,
     waker: Arc<Waker>,
     /// Names or addresses in the order in which they are asked.
     servers: Vec<String>,
@@ -82,6 +87,7 @@ impl Clock {
     /// `waker` is rung when a name was resolved.
     pub const fn new(waker: Arc<Waker>) -> Self {
         Self {
+            port: sntp::PORT,
             waker,
             servers: Vec::new(),
             names: VecDeque::new(),
@@ -141,7 +147,7 @@ impl Clock {
     fn read_answer(&mut self, now: Instant, registry: &Registry, machine: &Machine) {
         let State::Asking { server, socket, question, sent_at } = &self.state else { return };
         let (server, sent_at) = (*server, *sent_at);
-        let built = machine.build_time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let built = machine.build_time.duration_since(UNIX_EPOCH).unwrap_or_default().max(EARLIEST);
         let mut buffer = [0; 2 * PACKET_LEN];
         // The socket is connected, so only this server and its host's refusals get in; a forger has a few tries before the deadline.
         for _ in 0..limits::NTP_ANSWERS_PER_TURN {
@@ -194,7 +200,7 @@ impl Clock {
                 if self.left_alone.contains(&server) {
                     continue;
                 }
-                match Self::ask(now, registry, server) {
+                match self.ask(now, registry, server) {
                     Ok(asking) => return self.state = asking,
                     Err(error) => self.trouble = Some(format!("{server}: {error}")),
                 }
@@ -221,11 +227,11 @@ impl Clock {
         self.state = State::Waiting { until: now + wait };
     }
 
-    fn ask(now: Instant, registry: &Registry, server: Ipv4Addr) -> io::Result<State> {
+    fn ask(&self, now: Instant, registry: &Registry, server: Ipv4Addr) -> io::Result<State> {
         // A port of its own for each question: one thing more that a forger has to guess.
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.set_nonblocking(true)?;
-        socket.connect((server, sntp::PORT))?;
+        socket.connect((server, self.port))?;
         registry.register(&mut SourceFd(&socket.as_raw_fd()), TOKEN, Interest::READABLE)?;
         let question = Question::new(super::random());
         socket.send(&question.bytes())?;
@@ -254,4 +260,171 @@ fn resolve(name: &str, waker: Arc<Waker>) -> io::Result<Receiver<Vec<Ipv4Addr>>>
 
 fn seconds(time: Duration) -> String {
     format!("{}.{} s", time.as_secs(), time.subsec_millis() / 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::{Events, Poll};
+    use std::path::PathBuf;
+    use std::sync::mpsc::channel;
+
+    /// A clock that asks a server on the loopback.
+    struct Bench {
+        poll: Poll,
+        events: Events,
+        clock: Clock,
+        machine: Machine,
+        set: Receiver<SystemTime>,
+        server: UdpSocket,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new(build_time: SystemTime) -> Self {
+            let poll = Poll::new().unwrap();
+            let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+            server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let mut clock = Clock::new(Arc::new(Waker::new(poll.registry(), Token(0)).unwrap()));
+            clock.port = server.local_addr().unwrap().port();
+            let (sender, set) = channel();
+            let machine = Machine {
+                resolv_conf: PathBuf::new(),
+                lease: None,
+                build_time,
+                set_clock: Box::new(move |time| sender.send(time).map_err(io::Error::other)),
+                set_hostname: Box::new(|_| Ok(())),
+            };
+            let mut bench =
+                Self { poll, events: Events::with_capacity(8), clock, machine, set, server, now: Instant::now() };
+            bench.clock.set_servers(bench.now, vec!["127.0.0.1".to_owned()]);
+            bench.turn();
+            bench
+        }
+
+        fn turn(&mut self) {
+            self.clock.turn(self.now, self.poll.registry(), &self.machine);
+        }
+
+        /// Lets time pass up to the next deadline, and returns how long that was.
+        fn pass(&mut self) -> Duration {
+            let at = self.clock.next_deadline().unwrap();
+            let passed = at - self.now;
+            self.now = at;
+            self.turn();
+            passed
+        }
+
+        /// Answers the open question: this time since 1970, with these first two bytes.
+        fn answer(&mut self, time: Duration, head: [u8; 2], copies: usize) {
+            let mut question = [0; 64];
+            let (_, from) = self.server.recv_from(&mut question).unwrap();
+            let mut answer = [0; PACKET_LEN];
+            answer[..2].copy_from_slice(&head);
+            answer[12..16].copy_from_slice(b"RATE");
+            answer[24..32].copy_from_slice(&question[40..48]);
+            let seconds = (time.as_secs() + 2_208_988_800) as u32;
+            let fraction = ((u64::from(time.subsec_nanos()) << 32) / 1_000_000_000) as u32;
+            for at in [32, 40] {
+                answer[at..at + 4].copy_from_slice(&seconds.to_be_bytes());
+                answer[at + 4..at + 8].copy_from_slice(&fraction.to_be_bytes());
+            }
+            for _ in 1..copies {
+                self.server.send_to(b"forged", from).unwrap();
+            }
+            self.server.send_to(&answer, from).unwrap();
+            self.poll.poll(&mut self.events, Some(Duration::from_secs(20))).unwrap();
+            self.turn();
+        }
+
+        fn time() -> Duration {
+            UNIX_EPOCH.elapsed().unwrap()
+        }
+    }
+
+    const SOUND: [u8; 2] = [0x24, 2];
+
+    #[test]
+    fn a_clock_that_is_off_is_set_and_asked_for_again_in_an_hour() {
+        let mut bench = Bench::new(UNIX_EPOCH);
+        bench.answer(Bench::time() + 2 * limits::NTP_OFFSET_MIN, SOUND, 1);
+        bench.set.try_recv().unwrap();
+        assert_eq!(bench.clock.last_set.as_ref().unwrap().server, Ipv4Addr::LOCALHOST);
+        assert_eq!(bench.pass(), limits::NTP_EVERY);
+        bench.answer(Bench::time(), SOUND, 1);
+        bench.set.try_recv().expect_err("less than a tenth of a second off");
+        assert_eq!(bench.pass(), limits::NTP_EVERY);
+    }
+
+    #[test]
+    fn servers_that_are_silent_are_asked_again_ever_more_slowly() {
+        let mut bench = Bench::new(UNIX_EPOCH);
+        let mut waits = Vec::new();
+        for _ in 0..7 {
+            assert_eq!(bench.pass(), limits::NTP_PATIENCE);
+            waits.push(bench.pass().as_secs());
+        }
+        assert_eq!(waits, [4, 8, 16, 32, 64, 64, 64]);
+        assert_eq!(waits[0], limits::NTP_RETRY_WAIT.as_secs());
+        assert_eq!(waits[6], limits::NTP_RETRY_WAIT_MAX.as_secs());
+        assert_eq!(bench.clock.trouble.as_deref(), Some("127.0.0.1 does not answer"));
+        for _ in 0..8 {
+            bench.server.recv(&mut [0; 64]).unwrap(); // the questions so far
+        }
+        drop(bench);
+    }
+
+    #[test]
+    fn a_server_that_wants_to_be_left_alone_is() {
+        let mut bench = Bench::new(UNIX_EPOCH);
+        bench.answer(Bench::time(), [0x24, 0], 1);
+        let trouble = "127.0.0.1: it asks to be left alone (RATE)";
+        assert_eq!(bench.clock.trouble.as_deref(), Some(trouble));
+        for _ in 0..200 {
+            bench.pass();
+        }
+        bench.server.set_nonblocking(true).unwrap();
+        assert!(bench.server.recv(&mut [0; 64]).is_err(), "not a word more");
+        bench.clock.left_alone = vec![Ipv4Addr::BROADCAST; limits::NTP_LEFT_ALONE_MAX];
+        bench.server.set_nonblocking(false).unwrap();
+        bench.pass();
+        bench.answer(Bench::time(), [0x24, 0], 1);
+        assert_eq!(bench.clock.left_alone.len(), limits::NTP_LEFT_ALONE_MAX, "bounded");
+    }
+
+    #[test]
+    fn a_flood_of_forgeries_costs_one_turn_little() {
+        let mut bench = Bench::new(UNIX_EPOCH);
+        bench.answer(Bench::time(), SOUND, limits::NTP_ANSWERS_PER_TURN + 1);
+        assert_eq!(bench.clock.last_set, None, "the true answer is behind them");
+        bench.turn();
+        assert!(bench.clock.last_set.is_some());
+    }
+
+    #[test]
+    fn a_time_before_the_build_is_told_and_not_taken() {
+        let mut bench = Bench::new(SystemTime::now() + Duration::from_secs(86_400));
+        bench.answer(Bench::time(), SOUND, 1);
+        bench.set.try_recv().unwrap_err();
+        let trouble = "127.0.0.1: its time lies before this program was built";
+        assert_eq!(bench.clock.trouble.as_deref(), Some(trouble));
+    }
+
+    #[test]
+    fn names_are_resolved_beside_the_loop_and_few_of_their_addresses_taken() {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let found = resolve("localhost", Arc::clone(&waker)).unwrap().recv().unwrap();
+        assert!(found.contains(&Ipv4Addr::LOCALHOST) && found.len() <= limits::NTP_ADDRESSES_MAX, "{found:?}");
+        let nothing = resolve("", waker).unwrap().recv().unwrap();
+        assert!(nothing.len() <= limits::NTP_ADDRESSES_MAX, "{nothing:?}");
+    }
+
+    #[test]
+    fn who_is_asked_in_which_order() {
+        let (lease, gateway) = ([[10, 0, 0, 3].into()], Some([10, 0, 0, 1].into()));
+        assert_eq!(servers(&["ntp.example".to_owned()], &lease, gateway), ["ntp.example"]);
+        assert_eq!(servers(&[], &lease, gateway)[..3], ["10.0.0.3", "10.0.0.1", PUBLIC_SERVERS[0]]);
+        assert_eq!(servers(&[], &[], None), PUBLIC_SERVERS);
+    }
 }

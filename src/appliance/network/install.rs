@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::settings::{DEFAULT_HOSTNAME, Machine, Settings};
 use crate::dhcp::lease::Lease;
@@ -13,6 +13,9 @@ use crate::sys::netlink::{self, Address, DefaultRoute, Interface};
 
 /// Of our default route; routes that others make without one (0) come first.
 const ROUTE_METRIC: u32 = 100;
+
+/// The kernel takes an address away by itself should nobody else do it: it counts whole seconds and must not come first.
+const KERNEL_GRACE: Duration = Duration::from_secs(5);
 
 /// How the machine is to be on the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +97,7 @@ impl Installed {
         if self.plan.as_ref().is_some_and(|old| !same_place(old)) {
             self.take_back();
         }
-        let lifetime = plan.until.map(|until| until.saturating_duration_since(now));
+        let lifetime = plan.until.map(|until| until.saturating_duration_since(now) + KERNEL_GRACE);
         note("the address", netlink::replace_address(plan.interface, plan.address, lifetime));
         note("the MTU", self.set_mtu(interface, &plan));
         if let Some(route) = plan.route() {

@@ -279,3 +279,26 @@ impl Socket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complaints_are_told_now_and_then_only() {
+        let now = Instant::now();
+        let mac = Some(MacAddr([2, 0, 0, 0, 0, 1]));
+        let interface = Interface { name: "eth0".to_owned(), mac, ..Interface::default() };
+        let mut link = Link::new(now, &interface, "box", None, 1).unwrap();
+        let told_at = |link: &Link| link.complaint.as_ref().unwrap().told_at;
+        link.complain(now, "one".to_owned());
+        let soon = now + limits::NETWORK_COMPLAINT_EVERY / 2;
+        link.complain(soon, "another".to_owned());
+        assert_eq!((link.complaint(), told_at(&link)), (Some("another"), now), "shown, but not told");
+        let later = now + limits::NETWORK_COMPLAINT_EVERY;
+        link.complain(later, "a third".to_owned());
+        assert_eq!((link.complaint(), told_at(&link)), (Some("a third"), later));
+        link.forget_complaint();
+        assert_eq!(link.complaint(), None);
+    }
+}

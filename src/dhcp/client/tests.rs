@@ -160,6 +160,13 @@ fn an_address_is_discovered_requested_probed_and_used() {
     assert_eq!((lease.address, lease.prefix_length), (ADDRESS.into(), 24));
     assert_eq!(until.unwrap() - trace.start, Duration::from_secs(LEASE.into()), "counted from the request");
     assert_eq!(trace.client.phase(), Phase::Bound);
+    let mut trace = Trace::selecting();
+    trace.answer(kind::OFFER, SERVER);
+    trace.answer(kind::ACK, SERVER);
+    let probed = limits::ARP_PROBE_WAIT * limits::ARP_PROBES;
+    assert_eq!(trace.client.next_deadline().unwrap() - trace.start, limits::ARP_PROBE_WAIT);
+    trace.times_until(1);
+    assert_eq!((trace.now, trace.client.phase()), (probed, Phase::Bound));
 }
 
 #[test]
