@@ -99,7 +99,8 @@ fn settle(volume: &Volume, at: &Path, mounted: &mut Mounted) -> Result<(), Error
     if let Err(error) = grow_file_system(volume, &root, at, mounted) {
         mounted.notices.push(format!("the file system of the data partition cannot grow: {error}"));
     }
-    if volume.signature.as_ref().is_some_and(|signature| signature.uuid == seed::UUID) {
+    let signature = File::open(&volume.node).ok().and_then(|device| disks::read_signature(&device));
+    if signature.is_some_and(|signature| signature.uuid == seed::UUID) {
         // Two appliances' cards in one machine would be hard to tell apart; nothing here goes by it, so it may fail.
         let _ = random_uuid().and_then(|uuid| set_ext4_uuid(&root, uuid));
     }

@@ -32,7 +32,7 @@ const RTC_SET_TIME: u32 = 0x4024_700a; // _IOW('p', 10, struct rtc_time)
 /// # Errors
 /// `EPERM` without `CAP_SYS_TIME`.
 pub fn set_clock(since_epoch: Duration) -> io::Result<()> {
-    let seconds = libc::time_t::try_from(since_epoch.as_secs()).map_err(io::Error::other)?;
+    let seconds = since_epoch.as_secs().try_into().map_err(io::Error::other)?;
     let time = libc::timespec { tv_sec: seconds, tv_nsec: since_epoch.subsec_nanos().into() };
     // SAFETY: the pointer is to a live timespec.
     cvt(unsafe { libc::clock_settime(libc::CLOCK_REALTIME, &raw const time) }).map(drop)
@@ -63,7 +63,6 @@ pub fn write(path: &Path, seconds: i64) -> io::Result<()> {
     let file = File::open(path)?;
     // SAFETY: `tm` is plain numbers and a pointer, for which null is a valid value.
     let mut tm: libc::tm = unsafe { std::mem::zeroed() };
-    let seconds: libc::time_t = seconds;
     // SAFETY: both pointers are to live values of the right types, and gmtime_r keeps neither.
     if unsafe { libc::gmtime_r(&raw const seconds, &raw mut tm) }.is_null() {
         return Err(io::ErrorKind::InvalidInput.into());

@@ -294,7 +294,7 @@ mod tests {
         let last = gpt.partitions[1].last_lba;
         assert_eq!((gpt.last_lba, gpt.entries_lba, gpt.first_usable_lba), (10_000 * GIB / 512 - 1, 2, 34));
         assert!(
-            (last + 1) % MIB_SECTORS == 0
+            (last + 1).is_multiple_of(MIB_SECTORS)
                 && last <= gpt.last_usable_lba()
                 && gpt.last_usable_lba() - last <= MIB_SECTORS
         );

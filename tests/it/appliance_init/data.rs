@@ -66,7 +66,7 @@ fn it_grows_once_and_is_mounted_with_care() {
         check_growth(&first, seed::BYTES, 1050 * MIB);
         // Whatever the file system may do here, the partition has grown.
         let partition = volumes_on(&device).pop().unwrap();
-        assert!(partition.size > 1098 * MIB && partition.size % MIB == 0, "{partition:?}");
+        assert!(partition.size > 1098 * MIB && partition.size.is_multiple_of(MIB), "{partition:?}");
         let mounts = fs::read_to_string("/proc/thread-self/mounts").unwrap();
         let line = mounts.lines().find(|line| line.contains(at.to_str().unwrap())).unwrap();
         for option in ["nosuid", "nodev", "noexec", "noatime", "errors=remount-ro"] {
@@ -140,6 +140,7 @@ fn what_cannot_be_mounted_says_why_and_is_made_anew() {
         let again = mounted(open(&device, &at).1);
         check_growth(&again, seed::BYTES, 200 * MIB);
         assert!(!at.join("state/old").exists());
+        assert_ne!(disks::read_signature(&File::open(&volume.node).unwrap()).unwrap().uuid, seed::UUID);
         fs::write(at.join("state/old"), "old").unwrap();
         data::close(&at).unwrap();
         fsck(&volume.node);

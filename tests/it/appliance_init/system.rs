@@ -150,7 +150,7 @@ fn the_first_process() {
     let log = |line: String| fs::write(&said, line).unwrap();
     let not_mounted = directory.clone();
     let error = power::end(action, &[mounted, not_mounted], log).unwrap_err();
-    let _ = (heeds.kill(), does_not.kill());
+    let _ = (heeds.wait(), does_not.wait());
     panic!("still there: {error}");
 }
 
