@@ -61,7 +61,7 @@ pub fn open(volume: &Volume, at: &Path) -> Result<Outcome, Error> {
     if let Some(reason) = damage(volume) {
         return Ok(Outcome::NeedsRemake(reason));
     }
-    make_directory(at, 0o755, 0)?;
+    make_mount_point(at)?;
     let flags = Flags::NO_SUID.and(Flags::NO_DEV).and(Flags::NO_EXEC).and(Flags::NO_ATIME);
     if let Err(error) = mount(&volume.node, at, FileSystem::Ext4.name(), flags, "errors=remount-ro") {
         return why_not(volume, at, error).map(Outcome::NeedsRemake);
@@ -81,7 +81,7 @@ pub fn open(volume: &Volume, at: &Path) -> Result<Outcome, Error> {
 /// # Errors
 /// What mount(2) says.
 pub fn in_memory(at: &Path) -> Result<(), Error> {
-    make_directory(at, 0o755, 0)?;
+    make_mount_point(at)?;
     let flags = Flags::NO_SUID.and(Flags::NO_DEV).and(Flags::NO_EXEC).and(Flags::NO_ATIME);
     let kind = Path::new("tmpfs");
     let mounted = mount(kind, at, "tmpfs", flags, "mode=0755,size=50%");
@@ -197,6 +197,16 @@ pub fn remake(volume: &Volume) -> Result<(), Error> {
 /// What umount2(2) says.
 pub fn close(at: &Path) -> io::Result<()> {
     unmount(at, false).or_else(|_| unmount(at, true))
+}
+
+/// One that is there is taken as it is: the root may be locked already.
+fn make_mount_point(path: &Path) -> Result<(), Error> {
+    match fs::create_dir(path) {
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Error::Directory { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// One that is there keeps its content and gets the mode and the owner.
