@@ -20,8 +20,9 @@
 //!       ▲ sys                                         the only unsafe
 //!       ▲ source                                      where images come from; the only user of the network client
 //!         ▲ flash web                                 USB sticks; the pages of port 8080
-//!           ▲ daemon                                  sockets, threads, the clock
-//!             ▲ main
+//!           ▲ daemon                                  sockets, threads, the clock; a server that is looked after
+//!             ▲ appliance                             process 1 of a machine of its own
+//!               ▲ main
 //! ```
 //! (*) `squashfs` owns its compression workers. `tests/it/tidy.rs` reads the tree and holds it to this table.
 //!
@@ -39,6 +40,16 @@
 //! | `signals` | turns Ctrl-C, SIGTERM and SIGHUP into an orderly end, and a second one into an end at once |
 //! | `download N`, squashfs workers | fetch layers and compress blocks, before the servers start |
 //! | `flash NAME` | one for each stick that is written, with one that reads the ISO for it |
+//! | `control` | answers the supervisor ([`status`]) through an inherited socket, when there is one |
+//!
+//! With `--console`, and on the appliance, the server is a process of its own. In the one that started it:
+//!
+//! | thread | does |
+//! |---|---|
+//! | `main` | waits for the end; on the appliance it pets the watchdog and obeys orders |
+//! | `supervisor`, `health`, `server log` | start the server again and again, ask how it is, read what it says |
+//! | `console` | one for each serial line |
+//! | `modules`, `network`, `ready` | the appliance's hardware, addresses and time; what the server has to wait for |
 
 pub mod appliance;
 pub mod civil;

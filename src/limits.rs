@@ -544,6 +544,8 @@ pub const NETWORK_SWITCH_AFTER: Duration = Duration::from_secs(30);
 pub const NETWORK_RECEIVE_BUFFER_BYTES: usize = 256 << 10;
 /// Batches read from one of these sockets before the others have their turn.
 pub const NETWORK_BATCHES_PER_TURN: usize = 4;
+/// How often an interface's complaint about a server goes into the log.
+pub const NETWORK_COMPLAINT_EVERY: Duration = Duration::from_secs(60);
 /// Interfaces that are looked after; a board with more has them in a bridge or bond.
 pub const NETWORK_INTERFACES_MAX: usize = 64;
 /// Name servers in resolv.conf: resolvers read three (resolv.conf(5), `MAXNS`).
@@ -552,6 +554,8 @@ pub const NETWORK_DNS_MAX: usize = 3;
 pub const NETWORK_LEASE_BYTES_MAX: u64 = 256;
 /// How long a time server has to answer.
 pub const NTP_PATIENCE: Duration = Duration::from_secs(3);
+/// Packets read as an answer to one question before other work has its turn.
+pub const NTP_ANSWERS_PER_TURN: usize = 16;
 /// The wait after all time servers were asked in vain; doubles up to [`NTP_RETRY_WAIT_MAX`], or [`NTP_EVERY`] once the clock was set.
 pub const NTP_RETRY_WAIT: Duration = Duration::from_secs(4);
 /// See [`NTP_RETRY_WAIT`].

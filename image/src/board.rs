@@ -120,7 +120,10 @@ impl Board {
 }
 
 /// Every directory with a `board.toml` is a board.
-fn known(boards: &Path) -> Result<Vec<String>, Error> {
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn known(boards: &Path) -> Result<Vec<String>, Error> {
     let failed = |error| Error::Read(boards.to_owned(), error);
     let mut known = Vec::new();
     for entry in fs::read_dir(boards).map_err(failed)? {

@@ -300,7 +300,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 /// Without a name and a time in it.
 fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = GzBuilder::new().mtime(0).write(Vec::new(), Compression::new(9));
+    let mut encoder = GzBuilder::new().mtime(0).write(Vec::new(), Compression::new(6));
     encoder.write_all(bytes)?;
     encoder.finish()
 }
@@ -339,3 +339,7 @@ fn finish(part: &Path, image: &Path) -> Result<(String, u64), Error> {
     fs::rename(part, image).map_err(failed(image))?;
     Ok((sha256, bytes.len() as u64))
 }
+
+#[cfg(test)]
+#[path = "build_tests.rs"]
+mod tests;

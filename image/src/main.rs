@@ -17,16 +17,18 @@ mod modules;
 use auroraboot::units::Arch;
 use std::error::Error;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use crate::board::Board;
 use crate::build::Paths;
 
 const USAGE: &str = "\
 usage: cargo run -p image -- --board ID…
        cargo run -p image -- --container
   --board ID      a directory of board/; writes target/image/auroraboot-ID.img, .img.zst and .img.sha256
+  --show          tells about the boards instead: what to mind, how to try them in QEMU
   --binary FILE   the product's binary (default target/TARGET/release/auroraboot)
   --out DIR       where images go (default target/image)
   --debs DIR      where image/debs has put the packages (default as there)
@@ -38,6 +40,7 @@ struct Wanted {
     paths: Paths,
     boards: Vec<String>,
     container: bool,
+    show: bool,
 }
 
 fn main() -> ExitCode {
@@ -60,30 +63,46 @@ fn main() -> ExitCode {
     }
     for id in &wanted.boards {
         let started = Instant::now();
-        match build::build(&wanted.paths, id) {
-            Ok(made) => println!(
-                "{}: {} MiB, {:.1} MiB as .zst (initrd {:.1} MiB, {} modules), sha256 {}, in {:.1} s",
-                made.image.display(),
-                made.bytes >> 20,
-                mib(made.compressed_bytes),
-                mib(made.initrd_bytes as u64),
-                made.modules,
-                made.sha256,
-                started.elapsed().as_secs_f64()
-            ),
-            Err(error) => {
-                eprintln!("image: board {id}: {}", chain(&error));
-                return ExitCode::FAILURE;
-            }
+        let outcome = if wanted.show { show(&wanted.paths, id) } else { make(&wanted.paths, id, started) };
+        if let Err(error) = outcome {
+            eprintln!("image: board {id}: {}", chain(&error));
+            return ExitCode::FAILURE;
         }
     }
     ExitCode::SUCCESS
 }
 
+fn make(paths: &Paths, id: &str, started: Instant) -> Result<(), build::Error> {
+    let made = build::build(paths, id)?;
+    println!(
+        "{}: {} MiB, {:.1} MiB as .zst (initrd {:.1} MiB, {} modules), sha256 {}, in {:.1} s",
+        made.image.display(),
+        made.bytes >> 20,
+        mib(made.compressed_bytes),
+        mib(made.initrd_bytes as u64),
+        made.modules,
+        made.sha256,
+        started.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+fn show(paths: &Paths, id: &str) -> Result<(), build::Error> {
+    let board = Board::read(&paths.boards, id)?;
+    println!("{id}: {}", board.title);
+    for quirk in &board.quirks {
+        println!("  mind: {quirk}");
+    }
+    for qemu in &board.qemu {
+        println!("  QEMU, {}:\n    {}", qemu.name, qemu.command);
+    }
+    Ok(())
+}
+
 fn parse() -> Result<Option<Wanted>, lexopt::Error> {
     use lexopt::prelude::*;
     // The source tree of this very program: it is run out of it.
-    let tree = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("..")).to_owned();
     let mut paths = Paths {
         boards: tree.join("board"),
         lock: tree.join("image/debs.lock"),
@@ -93,12 +112,13 @@ fn parse() -> Result<Option<Wanted>, lexopt::Error> {
         tree,
     };
     let mut boards = Vec::new();
-    let mut container = false;
+    let (mut container, mut show) = (false, false);
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
             Long("board") => boards.push(parser.value()?.string()?),
             Long("container") => container = true,
+            Long("show") => show = true,
             Long("binary") => paths.binary = Some(parser.value()?.into()),
             Long("out") => paths.out = parser.value()?.into(),
             Long("debs") => paths.debs = parser.value()?.into(),
@@ -108,10 +128,13 @@ fn parse() -> Result<Option<Wanted>, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
+    if boards.is_empty() && show {
+        boards = board::known(&paths.boards).map_err(|error| error.to_string())?;
+    }
     if boards.is_empty() && !container {
         return Err("no --board is given".into());
     }
-    Ok(Some(Wanted { paths, boards, container }))
+    Ok(Some(Wanted { paths, boards, container, show }))
 }
 
 /// The container image, of the release builds for both architectures.

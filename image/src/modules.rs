@@ -109,10 +109,10 @@ impl Modules {
     fn load_order<'a>(&'a self, name: &'a str, order: &mut Vec<&'a str>) {
         let Some((name, module)) = self.by_name.get_key_value(name) else { return };
         for needed in &module.info.depends {
-            if let Some((needed, _)) = self.by_name.get_key_value(&plain(needed)) {
-                if !order.contains(&needed.as_str()) {
-                    self.load_order(needed, order);
-                }
+            if let Some((needed, _)) = self.by_name.get_key_value(&plain(needed))
+                && !order.contains(&needed.as_str())
+            {
+                self.load_order(needed, order);
             }
         }
         order.push(name);

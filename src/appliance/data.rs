@@ -210,7 +210,7 @@ pub fn close(at: &Path) -> io::Result<()> {
     unmount(at, false).or_else(|_| unmount(at, true))
 }
 
-/// One that is there is taken as it is: the root may be locked already.
+/// Its mode and owner are those of what is mounted there, and the root that it is in may be read-only.
 fn make_mount_point(path: &Path) -> Result<(), Error> {
     match fs::create_dir(path) {
         Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {

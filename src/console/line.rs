@@ -312,14 +312,14 @@ mod tests {
             (b"\x1b[D\x1b[D\x1b[D", "> contain| a"),
             (b"er", "> container| a"),
             (b"\x01\x1b[C\x15", "> |ontainer a"),
-            (b"c\x05!", "> container a!|"),
-            (b"\x1b[D\x1b[D\x0b", "> container |"),
-            (b"\x1b[H\x1b[3~\x04", "> |ntainer"),
+            (b"c\x05!", "> container a !|"),
+            (b"\x1b[D\x1b[D\x0b", "> container a|"),
+            (b"\x1b[H\x1b[3~\x04", "> |ntainer a"),
         ] {
             line.send(typed);
             assert_eq!(line.seen(), seen);
         }
-        assert_eq!(line.send(b"\r").unwrap(), "ntainer ");
+        assert_eq!(line.send(b"\r").unwrap(), "ntainer a");
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub enum Request {
     Answer(bool),
     Reboot,
     PowerOff,
-    /// Everything that was set at consoles or kept on the data partition goes.
+    /// As it was flashed: the configuration goes, and all that is kept on the data partition.
     FactoryReset,
     /// Whether this is the password that consoles ask for.
     Password(String),

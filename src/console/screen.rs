@@ -7,25 +7,28 @@ use crate::status::{Machine, Phase, Status, Step};
 
 /// Lines that no overview takes: a blank line, the menu and the prompt.
 const ROWS_BELOW: usize = 1 + super::dialogs::MENU_ROWS + 1;
-/// Interfaces, notices and machines of the overview that are shown at least, if there are so many.
 const INTERFACES_MAX: usize = 4;
-const NOTICES_MAX: usize = 3;
+const NOTICE_ROWS_MAX: usize = 3;
+/// The rows for machines, whatever else there is to tell.
 const MACHINES_MIN: usize = 3;
+/// `IFNAMSIZ` without the zero byte.
+const NAME_MAX: usize = 15;
 /// A name or a value stands so far in.
 const INDENT: usize = 10;
 
-/// Everything at a glance, with the menu below it on one screen.
-pub(super) fn overview(profile: &Profile, overview: &Overview) -> Vec<String> {
+/// Everything at a glance: with the menu below it on one screen, or with every notice in full.
+pub(super) fn overview(profile: &Profile, overview: &Overview, in_full: bool) -> Vec<String> {
     let mut rows = title(profile, &overview.host);
     interfaces(&overview.host, &mut rows);
     server(overview, &mut rows);
     if !overview.host.data.is_empty() {
         item("Data", &overview.host.data, &mut rows);
     }
-    notices(&overview.host.notices, &mut rows);
+    let room = |rows: &[String]| (CONSOLE_ROWS - ROWS_BELOW).saturating_sub(rows.len());
+    let for_notices = if in_full { usize::MAX } else { room(&rows).saturating_sub(MACHINES_MIN) };
+    notices(&overview.host.notices, for_notices, &mut rows);
     let machines = overview.server.as_ref().map_or(&[][..], |server| &server.machines);
-    let room = (CONSOLE_ROWS - ROWS_BELOW).saturating_sub(rows.len() + 1).max(MACHINES_MIN);
-    some_machines(machines, room, &mut rows);
+    some_machines(machines, room(&rows).max(MACHINES_MIN), &mut rows);
     rows
 }
 
@@ -47,9 +50,15 @@ fn interfaces(host: &HostStatus, rows: &mut Vec<String>) {
         item("Network", "no interface", rows);
     }
     let shown = if host.interfaces.len() > INTERFACES_MAX { INTERFACES_MAX - 1 } else { INTERFACES_MAX };
+    let longest = host.interfaces.iter().map(|interface| text::columns(&interface.name)).max().unwrap_or_default();
     for (index, interface) in host.interfaces.iter().take(shown).enumerate() {
         let address = if interface.address.is_empty() { "-" } else { &interface.address };
-        let text = format!("{}  {}  {}", fit(&interface.name, 10), fit(address, 18), text::clean(&interface.state));
+        let text = format!(
+            "{}  {}  {}",
+            fit(&interface.name, longest.min(NAME_MAX)),
+            fit(address, 18),
+            text::clean(&interface.state)
+        );
         item(if index == 0 { "Network" } else { "" }, text.trim_end(), rows);
     }
     if host.interfaces.len() > shown {
@@ -93,13 +102,26 @@ fn netboot(server: &Status) -> String {
     }
 }
 
-fn notices(notices: &[String], rows: &mut Vec<String>) {
-    let shown = if notices.len() > NOTICES_MAX { NOTICES_MAX - 1 } else { NOTICES_MAX };
-    for notice in notices.iter().take(shown) {
-        item("Notice", notice, rows);
+/// The notices on so many rows, the last of which tells how many there are besides.
+fn notices(notices: &[String], room: usize, rows: &mut Vec<String>) {
+    let mut wrapped: Vec<Vec<String>> = Vec::new();
+    for notice in notices {
+        let mut notice = text::wrap(&format!("{:INDENT$}{notice}", "Notice"), INDENT);
+        if notice.len() > NOTICE_ROWS_MAX && room < usize::MAX {
+            notice.truncate(NOTICE_ROWS_MAX);
+            notice.push(format!("{:INDENT$}... (s shows all of it)", ""));
+        }
+        wrapped.push(notice);
     }
+    let mut used = 0;
+    let is_shown = |notice: &&Vec<String>| {
+        used += notice.len();
+        used < room
+    };
+    let shown = wrapped.iter().take_while(is_shown).count();
+    wrapped.iter().take(shown).for_each(|notice| rows.extend_from_slice(notice));
     if notices.len() > shown {
-        item("", &format!("... and {} more", notices.len() - shown), rows);
+        item("Notice", &format!("... {} more (s shows them)", notices.len() - shown), rows);
     }
 }
 

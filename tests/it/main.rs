@@ -7,6 +7,7 @@ mod boot;
 mod cache;
 mod cli;
 mod config;
+mod console;
 mod dhcp;
 mod directory;
 mod dockerd;

@@ -5,9 +5,9 @@ It stands in the product's place (see product.py): configured by files on its bo
 
 import hashlib
 import json
+import os
 import random
 import re
-import shutil
 import subprocess
 import threading
 import time
@@ -23,6 +23,8 @@ IMAGES = ROOT / "target/image"
 # How the machine with the appliance starts, and the board whose image is in it.
 BOXES = {"x86-bios": ("iso-bios-usb", "x86-pc"), "x86-uefi": ("iso-uefi-usb", "x86-pc"), "x86-sb": ("iso-uefi-sb", "x86-pc"), "arm64": ("iso-aavmf-usb", "arm64-uefi")}
 MEMORY_MIB = 512
+SECTOR = 512
+GROWN_MIN = 4 << 30  # bytes; the stick has twice that
 CUTS_CI, CUTS = 3, 20
 
 
@@ -41,7 +43,7 @@ class Box(Node):
 
     def watch(self, console, started):
         with open(self.serial, "ab") as log:
-            while chunk := console_read(console):
+            while chunk := os.read(console, 65536):
                 log.write(chunk)
                 log.flush()
                 with self.news:
@@ -75,14 +77,6 @@ class Box(Node):
             pass  # it is not on yet, or off already
 
 
-def console_read(console):
-    import os
-    try:
-        return os.read(console, 65536)
-    except OSError:
-        return b""
-
-
 class Appliance:
     """Started by the constructor with these settings, as `Product` is; `box` is one of BOXES."""
 
@@ -111,10 +105,13 @@ class Appliance:
         run("mcopy", "-o", "-i", f"{self.image}@@{self.boot_offset()}", str(file), f"::{name}")
 
     def boot_offset(self):
-        """In bytes; it is the partition with a FAT file system."""
-        table = json.loads(run("sfdisk", "--json", str(self.image)))["partitiontable"]
-        fat = [row for row in table["partitions"] if row["type"].upper() in ("C", "EF", "C12A7328-F81F-11D2-BA4B-00A0C93EC93B")]
-        return fat[0]["start"] * table.get("sectorsize", 512)
+        """In bytes."""
+        return self.partitions(self.image)[-2]["start"] * SECTOR
+
+    @staticmethod
+    def partitions(disk):
+        """The boot partition is the last but one, the data partition the last."""
+        return json.loads(run("sfdisk", "--json", str(disk)))["partitiontable"]["partitions"]
 
     def switch_on(self):
         disk = self.box.disk if self.box else None
@@ -126,9 +123,7 @@ class Appliance:
 
     def cut(self):
         """Pulls the plug."""
-        for process in list(self.lan.processes):
-            if getattr(process, "args", [])[-0:] and self.box.mac in " ".join(map(str, process.args)):
-                process.kill()
+        self.box.process.kill()
         self.box.join()
 
     def addresses(self):
@@ -158,19 +153,17 @@ class Appliance:
             time.sleep(0.2)
         return time.monotonic() - self.started
 
-    def custom_iso(self):
-        """It has one, on its own disk."""
-        return None
-
     def lines_missing(self, _mac, _addresses, _tftp):
         """Its log is its own; that the machine reports is enough."""
         return []
 
     def interrupt(self, timeout=60):
-        """Switches it off from the console, and looks at its disk. Returns what is wrong, or None."""
+        """Switches it off from its console, and looks at its disk. Returns what is wrong, or None."""
         try:
-            self.box.expect("auroraboot", 30, send="\r", every=3)
-            self.box.expect(r"\[off\]", timeout, send="poweroff\ryes\r" if False else "p", every=None)
+            self.box.expect("h help", 30, send="\r", every=3)
+            self.box.expect(r"Power \(", 10, send="p\r")
+            self.box.expect(r"\[y/N\]", 10, send="2\r")
+            self.box.expect(r"\[off\]", timeout, send="y\r")
         except RuntimeError as error:
             return str(error)
         self.box.join()
@@ -181,15 +174,14 @@ class Appliance:
         disk = self.directory / "disk.raw"
         run("qemu-img", "convert", "-O", "raw", str(self.box.directory / "stick.qcow2"), str(disk))
         try:
-            table = json.loads(run("sfdisk", "--json", str(disk)))["partitiontable"]
-            rows = table["partitions"]
-            data = rows[-1]
-            if data["size"] * 512 < 4 << 30:
-                return f"the data partition did not grow: {data}"
             run("sfdisk", "--verify", str(disk))
-            for row, check in ((data, ["e2fsck", "-fn"]), (next(row for row in rows if row["start"] * 512 == self.boot_offset()), ["fsck.vfat", "-n"])):
+            boot, data = self.partitions(disk)[-2:]
+            if data["size"] * SECTOR < GROWN_MIN:
+                return f"the data partition did not grow: {data}"
+            for row, check in ((data, ["e2fsck", "-fn"]), (boot, ["fsck.vfat", "-n"])):
                 part = self.directory / "part.raw"
-                run("dd", f"if={disk}", f"of={part}", "bs=1M", f"skip={row['start'] * 512}", f"count={row['size'] * 512}", "iflag=skip_bytes,count_bytes", "conv=sparse")
+                place = [f"skip={row['start'] * SECTOR}", f"count={row['size'] * SECTOR}", "iflag=skip_bytes,count_bytes"]
+                run("dd", f"if={disk}", f"of={part}", "bs=1M", "conv=sparse", *place)
                 run(*check, str(part))
                 part.unlink()
         except RuntimeError as error:

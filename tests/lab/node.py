@@ -172,7 +172,7 @@ class Node(threading.Thread):
             ["ip", "netns", "exec", self.lan.switch, *command],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0, start_new_session=True,
         )
-        self.keyboard = process.stdin
+        self.process, self.keyboard = process, process.stdin
         self.lan.processes.append(process)
         watchdog = threading.Timer(self.timeout, process.kill)
         watchdog.start()

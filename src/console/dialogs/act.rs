@@ -27,7 +27,7 @@ pub(in crate::console) struct Deed {
 
 impl Act {
     pub(super) fn power(desk: &mut Desk) -> Dialog {
-        desk.say("1 reboot\n2 power off\n3 factory reset: back to what the files of the boot partition say");
+        desk.say("1 reboot\n2 power off\n3 factory reset: as it was flashed");
         Dialog::Act(Self::Power)
     }
 
@@ -96,7 +96,7 @@ fn choose(desk: &mut Desk, line: &str) -> Dialog {
             done: "It switches itself off.",
         },
         "3" => {
-            desk.say("Everything set at a console goes, and so do the images and logs on the data\npartition. The files of the boot partition stay.");
+            desk.say("The whole configuration goes, what was written to the boot partition by hand too,\nand so do the images and logs on the data partition.");
             Deed {
                 request: Request::FactoryReset,
                 question: "Type the word reset to do it: ",

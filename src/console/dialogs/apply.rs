@@ -86,7 +86,6 @@ impl Apply {
             }
             (State::Saving, Answer::Done(said)) => {
                 desk.say_if_any(&said);
-                desk.say("Saved.");
                 let saved = Self { change: self.change, state: State::Saving };
                 saved.saved(desk)
             }
@@ -109,13 +108,16 @@ impl Apply {
 
     /// A network that works differently from now on is kept only when somebody who can still be here says so.
     fn saved(self, desk: &mut Desk) -> Dialog {
-        let Change::Network(keys) = &self.change else { return menu() };
+        let Change::Network(keys) = &self.change else {
+            desk.say("Saved; s shows what becomes of it.");
+            return menu();
+        };
         if keys.iter().all(|(key, _)| HARMLESS.contains(&key.as_str())) {
             desk.ask(Request::ConfirmNetwork);
-            return self.ending("It is in use now.");
+            return self.ending("Saved.");
         }
         let until = desk.after(limits::CONSOLE_NETWORK_PATIENCE);
-        desk.say("The network changes now. See whether the box can be reached, then confirm.");
+        desk.say("Saved. The network changes now: see whether the box can be reached, then confirm.");
         Dialog::Apply(Self { state: State::Keep { until }, ..self })
     }
 

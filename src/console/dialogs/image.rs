@@ -62,7 +62,7 @@ impl Image {
         for setting in keys.filter_map(|key| with_key(shown, key)) {
             say_setting(desk, &format!("  {}", setting.key), Some(setting));
         }
-        desk.say("\n1 a container image, such as quay.io/kairos/ubuntu:24.04-core-amd64-generic-v3.5.0\n2 an ISO, by its URL\n3 a release on GitHub");
+        desk.say("\n1 a container image, such as quay.io/kairos/ubuntu:24.04-standard\n2 an ISO, by its URL\n3 a release on GitHub");
         Dialog::Image(Self::Kind)
     }
 }

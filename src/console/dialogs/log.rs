@@ -45,7 +45,6 @@ impl Log {
         match (line.trim(), self) {
             ("f", _) => {
                 desk.ask(Request::Log);
-                desk.say("Any key stops.");
                 Dialog::Log(Self::Loading { to_follow: true })
             }
             ("", Self::Paging(earlier)) if !earlier.is_empty() => page(desk, earlier),
@@ -104,6 +103,9 @@ fn follow(desk: &mut Desk, lines: &[String], known: &[String]) -> Dialog {
         desk.say(&format!("... {left_out} lines left out"));
     }
     news[left_out..].iter().for_each(|line| desk.say(line));
+    if known.is_empty() {
+        desk.say("-- following the log; any key stops --");
+    }
     let known = if lines.is_empty() { known.to_vec() } else { lines[lines.len().saturating_sub(KNOWN)..].to_vec() };
     Dialog::Log(Log::Following { known, next: desk.after(limits::CONSOLE_FOLLOW_INTERVAL) })
 }

@@ -98,7 +98,7 @@ impl Menu {
                 None => refused(desk, Answer::Refused("no server runs; s shows why".to_owned())),
             };
         }
-        for row in screen::overview(&desk.profile, &overview) {
+        for row in screen::overview(&desk.profile, &overview, self.awaits == Awaits::Status) {
             desk.say(&row);
         }
         if self.awaits == Awaits::Greeting {
@@ -114,11 +114,11 @@ fn choices(desk: &mut Desk) {
     let power = if desk.profile.power { "p power" } else { "" };
     let rows = [
         ["s status", "m machines", "i image", "c cloud config", network],
-        ["v all settings", "e edit a setting", "b netboot on/off", "r restart server", "l log"],
+        ["v settings", "e edit one", "b netboot", "r restart", "l log"],
         ["h help", "q leave", power, "", ""],
     ];
     for row in rows {
-        desk.say(row.map(|choice| format!("{choice:18}")).concat().trim_end().get(..).unwrap_or_default());
+        desk.say(row.map(|choice| format!("{choice:16}")).concat().trim_end());
     }
 }
 

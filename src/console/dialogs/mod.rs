@@ -49,7 +49,7 @@ impl Dialog {
         match self {
             Self::Asleep | Self::Settings(_) => Field::default(),
             Self::Login(_) => Field::new(Kind::Secret, "Password: "),
-            Self::Menu(_) => Field::new(Kind::Value, "> "),
+            Self::Menu(_) => Field::new(Kind::Value, "Choice (h: help): "),
             Self::Machines(_) => Field::new(Kind::Choice, "Machine (its number; Enter: back): "),
             Self::Image(image) => image.field(),
             Self::Cloud(cloud) => cloud.field(),
@@ -151,7 +151,6 @@ fn menu() -> Dialog {
 
 /// The session ends.
 pub(super) fn leave(desk: &mut Desk) -> Dialog {
-    desk.drop_more();
     desk.say("Logged off. Any key begins again.");
     Dialog::Asleep
 }

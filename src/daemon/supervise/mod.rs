@@ -15,6 +15,7 @@ use crate::daemon::control::Caller;
 use crate::limits;
 use crate::status::{Question, Reply, Status};
 use crate::sys::process::{Pidfd, hand_down};
+use crate::sys::time::LocalTime;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, BufReader};
@@ -177,6 +178,13 @@ impl Supervisor {
         well.elapsed() < self.0.program.times.unwell_max
     }
 
+    /// A line of our own among the server's.
+    fn tell(&self, what: &str) {
+        let line = format!("{} {what}", LocalTime::now());
+        self.0.ring.push(&line);
+        (self.0.program.echo)(&line);
+    }
+
     fn replace(&self, change: impl FnOnce(&mut State)) {
         let running = {
             let mut state = self.state();
@@ -188,7 +196,7 @@ impl Supervisor {
         let Some(running) = running else { return };
         running.pidfd.terminate();
         if !running.pidfd.has_ended_within(self.0.program.times.end_patience) {
-            self.0.ring.push("The server does not end when it is asked to; it is killed");
+            self.tell("The server does not end when it is asked to; it is killed");
             running.pidfd.kill();
             let _ = running.pidfd.has_ended_within(self.0.program.times.end_patience);
         }
@@ -211,7 +219,9 @@ impl Supervisor {
             }
             state.restarts = state.restarts.saturating_add(1);
             state.why = Some(state.last_words.take().unwrap_or_else(|| end.clone()));
-            self.0.ring.push(&format!("The server ended: {end}; it is started again in {wait:?}"));
+            drop(state);
+            self.tell(&format!("The server ended: {end}; it is started again in {wait:?}"));
+            let state = self.state();
             let asleep = self.0.changed.wait_timeout_while(state, wait, |state| state.generation == generation);
             drop(asleep);
             wait = (2 * wait).min(times.restart_wait_max);
@@ -300,7 +310,7 @@ impl Supervisor {
             } else if running.well.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
                 >= self.0.program.times.unwell_max / 2
             {
-                self.0.ring.push("The server does not answer for its health; it is killed");
+                self.tell("The server does not answer for its health; it is killed");
                 running.pidfd.kill();
             }
             state = self.state();
@@ -389,10 +399,11 @@ mod tests {
         let (supervisor, lines) = supervisor(times);
         // It takes the question and gives no answer that is one.
         supervisor.run_with(shell("trap '' TERM; echo up; while read question <&3; do echo nonsense >&3; done"));
-        assert_eq!((next(&lines), next(&lines)), ("up".to_owned(), "up".to_owned()));
-        assert!(
-            supervisor.0.ring.lines().iter().any(|line| line.contains("does not answer for its health; it is killed"))
-        );
+        assert_eq!(next(&lines), "up");
+        assert!(next(&lines).ends_with("The server does not answer for its health; it is killed"));
+        let again = std::iter::from_fn(|| Some(next(&lines))).find(|line| line == "up");
+        assert!(again.is_some());
+        supervisor.end();
         let (supervisor, lines) =
             self::supervisor(Times { end_patience: Duration::from_millis(20), ..Times::default() });
         supervisor.run_with(shell("trap '' TERM; echo up; while :; do read question <&3; done"));

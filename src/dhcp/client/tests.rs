@@ -220,7 +220,7 @@ fn a_server_that_never_confirms_is_left_for_another() {
     let said = trace.until(33);
     assert_eq!(said[..5], [again, again, again, "refused by 10.0.0.1", "DISCOVER"]);
     assert_eq!(trace.answer(kind::OFFER, SERVER), [""; 0], "kept until it is clear that there is no other");
-    assert_eq!(trace.answer(kind::OFFER, OTHER_SERVER), ["REQUEST 10.0.0.5 of 10.0.0.2"]);
+    assert_eq!(trace.answer(kind::OFFER, OTHER_SERVER), ["REQUEST 10.0.0.5 of 10.0.0.2 (broadcast)"]);
 }
 
 #[test]
