@@ -24,6 +24,8 @@ pub enum Error {
     Mount { node: PathBuf, at: PathBuf, source: io::Error },
     #[error("cannot make the directory {path}")]
     Directory { path: PathBuf, source: io::Error },
+    #[error("{node}, next to the boot partition, holds {what} and is left alone; to use it, wipe its beginning")]
+    SomebodyElses { node: PathBuf, what: String },
     #[error("{node} has {bytes} bytes; a data partition needs {needed}", needed = seed::BYTES)]
     TooSmall { node: PathBuf, bytes: u64 },
     #[error("cannot write an empty file system to {node}")]
@@ -55,6 +57,7 @@ pub struct Mounted {
 /// What making the partition anew would not mend.
 pub fn open(volume: &Volume, at: &Path) -> Result<Outcome, Error> {
     let mut mounted = Mounted::default();
+    check_ours(volume)?;
     if let Err(error) = grow_partition(volume) {
         mounted.notices.push(format!("the data partition cannot grow: {}", chain(&error)));
     }
@@ -152,11 +155,18 @@ const EXT4_BLOCK: u64 = 4096;
 /// What speaks against mounting it. There is no fsck here, and damage that the kernel found once grows.
 fn damage(volume: &Volume) -> Option<String> {
     let device = File::open(&volume.node).ok()?;
-    let signature = disks::read_signature(&device);
-    match signature.map(|signature| signature.file_system) {
-        Some(FileSystem::Ext4) => disks::ext4_errors(&device),
-        Some(FileSystem::Fat) => Some("it holds a FAT file system".to_owned()),
+    match disks::read_signature(&device) {
+        Some(_) => disks::ext4_errors(&device),
         None => Some("it holds no file system".to_owned()),
+    }
+}
+
+/// The partition is known by its place. Whoever put something else there would not like to see it go.
+fn check_ours(volume: &Volume) -> Result<(), Error> {
+    let Ok(device) = File::open(&volume.node) else { return Ok(()) }; // whoever uses it next says why
+    match disks::somebody_elses(&device, disks::DATA_LABEL) {
+        Some(what) => Err(Error::SomebodyElses { node: volume.node.clone(), what }),
+        None => Ok(()),
     }
 }
 
@@ -175,8 +185,9 @@ fn why_not(volume: &Volume, at: &Path, error: io::Error) -> Result<String, Error
 /// Makes an empty file system of the partition. All that was on it is gone.
 ///
 /// # Errors
-/// A partition that is too small or cannot be written.
+/// A partition that is too small, cannot be written, or holds what somebody else put there.
 pub fn remake(volume: &Volume) -> Result<(), Error> {
+    check_ours(volume)?;
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
             Error::WriteProtected(volume.node.clone())

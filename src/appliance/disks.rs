@@ -5,7 +5,7 @@ mod label;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use label::{FileSystem, Signature, ext4_blocks, ext4_errors, read as read_signature};
+pub use label::{FileSystem, Signature, ext4_blocks, ext4_errors, read as read_signature, somebody_elses};
 
 use crate::flash::host::Host;
 

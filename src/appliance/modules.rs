@@ -79,13 +79,13 @@ impl Modules {
         Ok(Self { directory, lists, done: BTreeSet::new(), insert })
     }
 
-    /// Loads the module called `name` (dashes and underscores mean the same) with what it needs.
+    /// Loads the module called `name` (dashes and underscores mean the same), or those that bear it as an alias, with what they need.
     ///
     /// # Errors
     /// There is none, or it or something that it needs cannot be loaded; at the second attempt there is no error.
     pub fn load(&mut self, name: &str) -> Result<Vec<String>, Error> {
         let mut loaded = Vec::new();
-        self.load_closure(&plain(name), &mut loaded).map(|()| loaded)
+        self.load_named(name, &mut loaded).map(|()| loaded)
     }
 
     /// Loads every module whose alias fits a device's.
@@ -120,34 +120,55 @@ impl Modules {
         }
     }
 
+    /// A module, or what goes by that name: ext4 asks for `crypto-crc32c`, which is `crc32c_generic` and `crc32c_intel`. One that loads is enough.
+    fn load_named(&mut self, name: &str, loaded: &mut Vec<String>) -> Result<(), Error> {
+        let module = plain(name);
+        let named = self.lists.matching(name);
+        if self.lists.files(&module).is_some() || self.lists.is_built_in(&module) || named.is_empty() {
+            return self.load_closure(&module, loaded);
+        }
+        let results: Vec<_> = named.iter().map(|module| self.load_closure(module, loaded)).collect();
+        if results.iter().any(Result::is_ok) {
+            return Ok(());
+        }
+        results.into_iter().collect()
+    }
+
     /// Dependencies first, as modules.dep lists them last to first; soft ones before and after, whose failure is none.
     fn load_closure(&mut self, name: &str, loaded: &mut Vec<String>) -> Result<(), Error> {
         if !self.done.insert(name.to_owned()) || self.lists.is_built_in(name) {
             return Ok(());
         }
         let Some(files) = self.lists.files(name) else { return Err(Error::Unknown(name.to_owned())) };
-        let (before, after) = self.lists.soft(name);
-        for soft in before {
-            let _ = self.load_closure(&soft, loaded);
-        }
-        for file in files.iter().rev() {
+        for file in files.iter().skip(1).rev() {
             let module = plain(lists::stem(file));
-            let is_needed = module == name || self.done.insert(module.clone());
-            if is_needed && self.insert_one(file, &module)? {
-                loaded.push(module);
+            if self.done.insert(module.clone()) {
+                self.load_one(file, &module, loaded)?;
             }
         }
+        files.first().map_or(Ok(()), |file| self.load_one(file, name, loaded))
+    }
+
+    /// With its soft dependencies, which modules.dep does not list: what is needed has some as well (jbd2 under ext4).
+    fn load_one(&mut self, file: &str, name: &str, loaded: &mut Vec<String>) -> Result<(), Error> {
+        let (before, after) = self.lists.soft(name);
+        for soft in before {
+            let _ = self.load_named(&soft, loaded);
+        }
+        if self.insert_one(file, name)? {
+            loaded.push(name.to_owned());
+        }
         for soft in after {
-            let _ = self.load_closure(&soft, loaded);
+            let _ = self.load_named(&soft, loaded);
         }
         Ok(())
     }
 
-    /// `false` when it was there already.
+    /// `false` when it was there already, or when it is for hardware that this machine turns out not to have.
     fn insert_one(&mut self, file: &str, name: &str) -> Result<bool, Error> {
         match (self.insert)(&self.directory.join(file)) {
             Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::ENODEV)) => Ok(false),
             Err(source) => Err(Error::Insert { name: name.to_owned(), source }),
         }
     }

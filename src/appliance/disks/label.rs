@@ -59,6 +59,38 @@ pub fn ext4_errors<S: Storage + ?Sized>(device: &S) -> Option<String> {
     Some(format!("the kernel found {count} errors in it, the first in {function}"))
 }
 
+/// By what other file systems and volumes are known: a name, a byte offset, the bytes there (blkid's libblkid/src/superblocks).
+const OTHERS: [(&str, u64, &[u8]); 9] = [
+    ("XFS", 0, b"XFSB"),
+    ("btrfs", 0x1_0040, b"_BHRfS_M"),
+    ("F2FS", 1024, &[0x10, 0x20, 0xf5, 0xf2]),
+    ("NTFS", 3, b"NTFS    "),
+    ("exFAT", 3, b"EXFAT   "),
+    ("LUKS", 0, b"LUKS\xba\xbe"),
+    ("LVM", 512, b"LABELONE"),
+    ("swap", 4086, b"SWAPSPACE2"),
+    ("squashfs", 0, b"hsqs"),
+];
+
+/// What somebody else keeps on the device, so that nobody wipes it by mistake: anything known but a file system labelled `own`.
+#[must_use]
+pub fn somebody_elses<S: Storage + ?Sized>(device: &S, own: &str) -> Option<String> {
+    match read(device) {
+        Some(found) if found.label == own => None,
+        Some(found) if found.label.is_empty() => Some(format!("{} without a label", found.file_system.name())),
+        Some(found) => Some(format!("{} labelled {}", found.file_system.name(), found.label)),
+        None => {
+            OTHERS.iter().find(|(_, offset, magic)| has(device, *offset, magic)).map(|(name, ..)| (*name).to_owned())
+        }
+    }
+}
+
+fn has<S: Storage + ?Sized>(device: &S, offset: u64, magic: &[u8]) -> bool {
+    let mut there = [0; 16];
+    let there = &mut there[..magic.len()];
+    device.read_exact_at(there, offset).is_ok() && there == magic
+}
+
 /// At byte 1024 (Linux' Documentation/filesystems/ext4/super.rst).
 fn superblock<S: Storage + ?Sized>(device: &S) -> Option<[u8; 1024]> {
     let mut block = [0; 1024];

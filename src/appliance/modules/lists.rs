@@ -18,7 +18,7 @@ pub struct Lists {
     aliases: HashMap<Vec<u8>, Vec<(String, String)>>,
     /// Lengths of the keys of `aliases`.
     lengths: BTreeSet<usize>,
-    /// Name → what is loaded before it and behind it, if it can be.
+    /// Name → names or aliases of what is loaded before it and behind it, if it can be.
     soft: HashMap<String, (Vec<String>, Vec<String>)>,
     built_in: BTreeSet<String>,
 }
@@ -72,7 +72,7 @@ impl Lists {
                 match word {
                     "pre:" => list = Some(&mut *before),
                     "post:" => list = Some(&mut *after),
-                    name => list.iter_mut().for_each(|list| list.push(plain(name))),
+                    name => list.iter_mut().for_each(|list| list.push(name.to_owned())),
                 }
             }
         }

@@ -103,7 +103,7 @@ fn built_in_ones_and_those_that_are_there_are_no_failure() {
     let tree = Tree::new();
     tree.write("modules/modules.builtin", "kernel/fs/nls/nls_cp437.ko\nkernel/fs/nls/nls_ascii.ko\n");
     let (mut modules, _) = tree.modules(|name| match name {
-        "fat.ko.xz" => Err(io::ErrorKind::AlreadyExists.into()),
+        "fat.ko.xz" => Err(io::Error::from_raw_os_error(libc::EEXIST)),
         _ => Ok(()),
     });
     let loaded: Vec<String> = FOR_VFAT.iter().flat_map(|name| modules.load(name).unwrap()).collect();
@@ -116,6 +116,26 @@ fn soft_dependencies_are_loaded_around_and_may_be_missing() {
     tree.write("modules/modules.softdep", "# comment\nsoftdep r8169 pre: realtek missing post: virtio-blk r8169\n");
     let (mut modules, _) = tree.modules(|_| Ok(()));
     assert_eq!(modules.load("r8169").unwrap(), ["realtek", "r8169", "virtio", "virtio_blk"]);
+}
+
+/// Debian's ext4 has no dependency on crc32c that modules.dep would list; without it, mounting ends in ENOENT.
+#[test]
+fn a_soft_dependency_may_be_an_alias_and_one_of_those_who_bear_it_is_enough() {
+    let tree = Tree::new();
+    let dependencies = "kernel/ext4.ko.xz: kernel/jbd2.ko.xz\nkernel/jbd2.ko.xz:\nkernel/crc32c_generic.ko.xz:\nkernel/crc32c-intel.ko.xz:\n";
+    tree.write("modules/modules.dep", dependencies);
+    tree.write("modules/modules.softdep", "softdep jbd2 pre: crypto-crc32c\nsoftdep ext4 pre: crypto-crc32c\n");
+    tree.write(
+        "modules/modules.alias",
+        "alias crypto-crc32c crc32c_intel\nalias crypto-crc32c crc32c_generic\nalias bad missing\n",
+    );
+    let (mut modules, _) = tree.modules(|name| match name {
+        "crc32c-intel.ko.xz" => Err(io::Error::from_raw_os_error(libc::ENODEV)),
+        _ => Ok(()),
+    });
+    assert_eq!(modules.load("ext4").unwrap(), ["crc32c_generic", "jbd2", "ext4"]);
+    assert_eq!(modules.load("crypto-crc32c").unwrap(), Vec::<String>::new());
+    assert_eq!(modules.load("bad").unwrap_err().to_string(), "there is no kernel module missing");
 }
 
 #[test]

@@ -121,14 +121,11 @@ fn what_cannot_be_mounted_says_why_and_is_made_anew() {
     fs::write(at.join("state/old"), "old").unwrap();
     data::close(&at).unwrap();
     let partition = OpenOptions::new().write(true).open(&volume.node).unwrap();
-    let damages: [(&str, &dyn Fn()); 4] = [
+    let damages: [(&str, &dyn Fn()); 3] = [
         ("it holds no file system", &|| partition.write_all_at(&[0; 4096], 0).unwrap()),
         ("the kernel cannot mount it", &|| partition.write_all_at(&[0xff; 8], 1024).unwrap()),
         ("the kernel found", &|| {
             run(Command::new("debugfs").args(["-w", "-R", "set_super_value error_count 3"]).arg(&volume.node));
-        }),
-        ("it holds a FAT", &|| {
-            run(Command::new("mkfs.vfat").arg(&volume.node));
         }),
     ];
     for (expected, damage) in damages {
@@ -144,6 +141,37 @@ fn what_cannot_be_mounted_says_why_and_is_made_anew() {
         fs::write(at.join("state/old"), "old").unwrap();
         data::close(&at).unwrap();
         fsck(&volume.node);
+    }
+}
+
+#[test]
+fn what_somebody_else_put_there_is_left_alone() {
+    testbed::own_mounts().unwrap();
+    let mut bench = Bench::new("others");
+    let disk = gpt_disk(&bench, 300 * MIB);
+    let at = bench.path("data");
+    let device = bench.attach(&disk, &[]);
+    let partition = volumes_on(&device).pop().unwrap().node;
+    let makers: [(&[&str], &str); 5] = [
+        (&["mkfs.vfat", "-n", "PHOTOS"], "vfat labelled PHOTOS"),
+        (&["mke2fs", "-q", "-F", "-t", "ext4", "-L", "photos"], "ext4 labelled photos"),
+        (&["mke2fs", "-q", "-F", "-t", "ext2"], "ext4 without a label"),
+        (&["mkswap", "-q"], "swap"),
+        (&[], "btrfs"), // by hand: a file system that is to be recognised need not be there
+    ];
+    for (maker, expected) in makers {
+        run(Command::new("wipefs").args(["-q", "-a"]).arg(&partition));
+        if maker.is_empty() {
+            let file = OpenOptions::new().write(true).open(&partition).unwrap();
+            file.write_all_at(b"_BHRfS_M", 0x1_0040).unwrap();
+        } else {
+            run(Command::new(maker[0]).args(&maker[1..]).arg(&partition));
+        }
+        let (volume, outcome) = open(&device, &at);
+        let error = outcome.unwrap_err().to_string();
+        assert!(error.contains(&format!("holds {expected} and is left alone")), "{error}");
+        assert_eq!(data::remake(&volume).unwrap_err().to_string(), error);
+        assert_eq!(volumes_on(&device).pop().unwrap().size, seed::BYTES, "it does not even grow");
     }
 }
 
