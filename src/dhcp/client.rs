@@ -19,8 +19,6 @@
 //! [`Client::next_deadline`], repeat. Time is monotonic: setting the clock changes no lease.
 
 mod message;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -585,3 +583,6 @@ impl Dice {
         ((mixed ^ (mixed >> 31)) >> 32) as u32
     }
 }
+
+#[cfg(test)]
+mod tests;
