@@ -92,7 +92,7 @@ fn run(ring: &Ring) -> Action {
     };
     let plain = PlainHost::new(supervisor, settings, ring.clone());
     plain.hold(Some("the data partition is being made ready"));
-    let appliance = Arc::new(Appliance::new(plain, parameters, files, network, orders));
+    let appliance = Arc::new(Appliance::new(plain, parameters, files, network, orders.clone()));
     notices.into_iter().for_each(|notice| appliance.notice(notice));
     match clock_origin {
         Ok(origin) => ::log::info!("Clock: {}", origin.words()),
@@ -103,10 +103,12 @@ fn run(ring: &Ring) -> Action {
     }
     ::log::info!("Watchdog: {}", watchdog.words());
     consoles::start(&appliance);
-    let ready = Arc::clone(&appliance);
-    let made_ready = thread::Builder::new().name("ready".to_owned()).spawn(move || make_ready(&ready, boot.as_ref()));
-    if let Err(error) = made_ready {
-        appliance.notice(format!("no thread is left: {error}"));
+    let boot = boot.map(Arc::new);
+    let (ready, ready_boot) = (Arc::clone(&appliance), boot.clone());
+    spawn(&appliance, "ready", move || make_ready(&ready, ready_boot.as_deref()));
+    if let Some(boot) = boot {
+        let watched = Arc::clone(&appliance);
+        spawn(&appliance, "sticks", move || watch_sticks(&watched, &boot, &plugged, &orders));
     }
     if let Err(error) = mounts::lock_root(root) {
         appliance.notice(chain(&error));
@@ -117,6 +119,12 @@ fn run(ring: &Ring) -> Action {
     appliance.plain.supervisor.end();
     drop(modules);
     action
+}
+
+fn spawn(appliance: &Appliance, name: &str, body: impl FnOnce() + Send + 'static) {
+    if let Err(error) = thread::Builder::new().name(name.to_owned()).spawn(body) {
+        appliance.notice(format!("no thread is left for {name}: {error}"));
+    }
 }
 
 const WATCHDOG: &str = "/dev/watchdog0";
@@ -241,18 +249,46 @@ fn mount_boot(boot: Option<&Boot>) -> (Option<Files>, Vec<String>) {
         }
     };
     if let Some(stick) = &boot.stick {
-        let imported = match mount_stick(stick, Path::new(STICK)) {
-            Ok(()) => files.import(Path::new(STICK)),
-            Err(error) => Err(chain(&error)),
-        };
-        let _ = unmount(Path::new(STICK), true); // it is read-only, and may be pulled out
-        match imported {
-            Ok(taken) if taken.is_empty() => {}
-            Ok(taken) => notices.push(format!("taken from the stick {}: {}", stick.node.display(), taken.join(", "))),
-            Err(error) => notices.push(format!("the stick {}: {error}", stick.node.display())),
-        }
+        notices.extend(import(stick, &files).unwrap_or_else(Some));
     }
     (Some(files), notices)
+}
+
+/// Takes what a stick brings, and says what that was; nothing when it is here already.
+fn import(stick: &Volume, files: &Files) -> Result<Option<String>, String> {
+    let imported = match mount_stick(stick, Path::new(STICK)) {
+        Ok(()) => files.import(Path::new(STICK)),
+        Err(error) => Err(chain(&error)),
+    };
+    let _ = unmount(Path::new(STICK), true); // it is read-only, and may be pulled out
+    let stick = stick.node.display();
+    match imported {
+        Ok(taken) if taken.is_empty() => Ok(None),
+        Ok(taken) => Ok(Some(format!("taken from the stick {stick}: {}", taken.join(", ")))),
+        Err(error) => Err(format!("the stick {stick}: {error}")),
+    }
+}
+
+/// Takes the configuration of sticks that are plugged in later, or that were slow to appear, and starts the machine anew with it.
+fn watch_sticks(appliance: &Appliance, boot: &Boot, plugged: &Receiver<()>, orders: &Sender<Order>) {
+    let Some(files) = &appliance.files else { return };
+    let mut last = None;
+    while plugged.recv().is_ok() {
+        let volumes = disks::volumes(&Disks::default());
+        let stick = disks::find_stick(&volumes, Some(&boot.volume)).cloned();
+        if stick == std::mem::replace(&mut last, stick.clone()) {
+            continue; // news of another disk
+        }
+        let Some(stick) = stick else { continue };
+        match import(&stick, files) {
+            Ok(None) => {}
+            Ok(Some(news)) => {
+                appliance.notice(format!("{news}; the appliance starts anew with it"));
+                let _ = orders.send(Order::Reboot); // an error means that it is ending already
+            }
+            Err(error) => appliance.notice(error),
+        }
+    }
 }
 
 /// The settings that every server of the appliance has.
