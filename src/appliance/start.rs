@@ -47,6 +47,7 @@ pub fn main() -> ! {
             Action::Restart
         }
     };
+    ring.let_go();
     loop {
         let error = power::end(action, &[DATA.into(), BOOT.into()], |line| ring.push(&line));
         ring.push(&format!("cannot end the machine: {error:?}"));

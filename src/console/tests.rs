@@ -341,7 +341,8 @@ fn the_image_is_one_of_three_and_the_others_make_way() {
 #[test]
 fn a_change_of_the_network_goes_back_unless_it_is_confirmed() {
     let fill = b"n\r2\r10.0.0.5/8\rw\ry\r";
-    let ends: [(&str, fn(&mut Trace) -> String, Request); 5] = [
+    type End = fn(&mut Trace) -> String;
+    let ends: [(&str, End, Request); 5] = [
         ("stays as it is now", |trace| trace.send(b"y\r"), Request::ConfirmNetwork),
         ("goes back", |trace| trace.send(b"n\r"), Request::RevertNetwork),
         ("goes back", |trace| trace.send(b"\x03"), Request::RevertNetwork),

@@ -501,7 +501,7 @@ fn lease_words(lease: &Lease) -> String {
 
 /// The links, and what all of them share, borrowed side by side.
 fn tools<'a>(
-    links: &'a mut Vec<Link>,
+    links: &'a mut [Link],
     poll: &'a Poll,
     routed: &'a RawIpSocket,
     batch: &'a mut Batch,
