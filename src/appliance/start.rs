@@ -95,10 +95,11 @@ fn run(ring: &Ring) -> Action {
     plain.hold(Some("the data partition is being made ready"));
     let appliance = Arc::new(Appliance::new(plain, parameters, files, network, orders.clone()));
     notices.into_iter().for_each(|notice| appliance.notice(notice));
-    match clock_origin {
+    match &clock_origin {
         Ok(origin) => ::log::info!("Clock: {}", origin.words()),
         Err(error) => appliance.notice(format!("the clock cannot be set: {error}")),
     }
+    let is_time_known = matches!(clock_origin, Ok(clock::Origin::Kernel | clock::Origin::Battery));
     if watchdog.did_reset() {
         appliance.notice("the watchdog restarted this machine: it had hung");
     }
@@ -106,7 +107,7 @@ fn run(ring: &Ring) -> Action {
     consoles::start(&appliance);
     let boot = boot.map(Arc::new);
     let (ready, ready_boot) = (Arc::clone(&appliance), boot.clone());
-    spawn(&appliance, "ready", move || make_ready(&ready, ready_boot.as_deref()));
+    spawn(&appliance, "ready", move || make_ready(&ready, ready_boot.as_deref(), is_time_known));
     if let Some(boot) = boot {
         let watched = Arc::clone(&appliance);
         spawn(&appliance, "sticks", move || watch_sticks(&watched, &boot, &plugged, &orders));
@@ -376,7 +377,7 @@ fn mount_data(appliance: &Appliance, boot: Option<&Boot>) -> Result<(), String> 
 }
 
 /// Everything that the server has to wait for: its disk, an address, the time.
-fn make_ready(appliance: &Appliance, boot: Option<&Boot>) {
+fn make_ready(appliance: &Appliance, boot: Option<&Boot>, is_time_known: bool) {
     let outcome = mount_data(appliance, boot);
     match &outcome {
         Ok(()) => {
@@ -396,10 +397,10 @@ fn make_ready(appliance: &Appliance, boot: Option<&Boot>) {
     while appliance.network.report().used().is_none() {
         thread::sleep(limits::READY_POLL);
     }
-    // TLS believes no certificate before the time is known; an own registry without TLS, or what is cached, can do without.
+    // TLS believes no certificate before the time is known: boards without a battery have to ask for it. What is cached can do without.
     appliance.plain.hold(Some("it waits for the time"));
     let deadline = Instant::now() + limits::CLOCK_PATIENCE;
-    while !appliance.network.report().is_clock_set() && Instant::now() < deadline {
+    while !is_time_known && !appliance.network.report().is_clock_set() && Instant::now() < deadline {
         thread::sleep(limits::READY_POLL);
     }
     appliance.plain.hold(None);
