@@ -411,7 +411,12 @@ fn a_cloud_config_is_pasted_shown_checked_and_saved() {
     assert_eq!(trace.asked().pop(), Some(Request::Save(Change::CloudConfig(Some(kept.into_bytes())))));
     trace.send(b"c\rp\ra: 1\rb\x04y\r");
     assert_eq!(trace.asked().pop(), Some(Request::Save(Change::CloudConfig(Some(b"a: 1\nb\n".to_vec())))));
-    trace.send(b"c\r-\ry\r");
+    trace.send(b"c\rp\r");
+    trace.send(b"many\r".repeat(100).as_slice());
+    assert!(trace.send(b".\r").ends_with(MORE));
+    let shown = trace.send(b"q");
+    assert!(shown.ends_with("machines will: install\r\nSave it? [y/N] "), "the check is not skipped: {shown}");
+    trace.send(b"n\rc\r-\ry\r");
     assert_eq!(trace.asked().pop(), Some(Request::Save(Change::CloudConfig(None))));
     assert!(trace.send(b"c\rp\r\r.\r").contains("Nothing was pasted"));
 }
