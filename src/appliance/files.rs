@@ -32,29 +32,49 @@ const RESET_MARK: &str = "factory-reset";
 pub const TEMPLATE: &str = include_str!("../../image/boot/auroraboot.yaml");
 
 /// The boot partition as a place for configuration. Clones share it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Files {
-    partition: Arc<BootPartition>,
+    store: Arc<dyn Store>,
+}
+
+impl std::fmt::Debug for Files {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Files").field("directory", &self.directory()).finish()
+    }
+}
+
+impl Store for BootPartition {
+    fn directory(&self) -> &Path {
+        self.path()
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        self.write(name, bytes).map_err(|error| chain(&error))
+    }
+
+    fn remove(&self, name: &str) -> Result<(), String> {
+        self.remove(name).map_err(|error| chain(&error))
+    }
 }
 
 impl Store for Files {
     fn directory(&self) -> &Path {
-        self.partition.path()
+        self.store.directory()
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
-        self.partition.write(name, bytes).map_err(|error| chain(&error))
+        self.store.write(name, bytes)
     }
 
     fn remove(&self, name: &str) -> Result<(), String> {
-        self.partition.remove(name).map_err(|error| chain(&error))
+        self.store.remove(name)
     }
 }
 
 impl Files {
     #[must_use]
-    pub fn new(partition: BootPartition) -> Self {
-        Self { partition: Arc::new(partition) }
+    pub fn new(store: impl Store + 'static) -> Self {
+        Self { store: Arc::new(store) }
     }
 
     /// What the files say, less what consoles have set: that is laid over it elsewhere.
@@ -177,4 +197,98 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
         return Err(io::Error::other("it is larger than any configuration"));
     }
     Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::host::choose_layers;
+    use super::*;
+    use crate::daemon::supervise::Folder;
+    use std::fs;
+
+    /// A boot partition as it was flashed.
+    fn flashed(name: &str) -> (Files, PathBuf) {
+        let folder = std::env::temp_dir().join(format!("auroraboot-files-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(folder.join(LAST_GOOD)).unwrap();
+        fs::write(folder.join(HAND), TEMPLATE).unwrap();
+        (Files::new(Folder(folder.clone())), folder)
+    }
+
+    /// The image that is booted, where that is said, and what is wrong.
+    fn image(files: &Files) -> (Option<String>, String, Option<String>) {
+        let (_, config, wrong) = choose_layers(files, &["state_dir=/data/state"]);
+        let image = config.unwrap().container_image;
+        (image.value, image.origin.to_string().rsplit('/').next().unwrap().to_owned(), wrong)
+    }
+
+    #[test]
+    fn what_is_flashed_sets_nothing() {
+        let (files, folder) = flashed("template");
+        assert_eq!(image(&files), (None, "default".to_owned(), None));
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn the_console_wins_over_the_stick_and_the_stick_over_what_was_written_by_hand() {
+        let (files, folder) = flashed("layers");
+        files.write(HAND, b"container_image: hand\n").unwrap();
+        assert_eq!(image(&files).0.as_deref(), Some("hand"));
+        let stick = folder.join("a stick");
+        fs::create_dir(&stick).unwrap();
+        fs::write(stick.join(HAND), "container_image: stick\n").unwrap();
+        fs::write(stick.join(HAND_CLOUD), "#cloud-config\n").unwrap();
+        assert_eq!(files.import(&stick).unwrap(), [HAND, HAND_CLOUD]);
+        assert_eq!(files.import(&stick).unwrap(), [""; 0], "it is here already");
+        assert_eq!(image(&files).1, "stick.yaml:1");
+        files.write(CONSOLE_FILE, b"container_image: console\n").unwrap();
+        assert_eq!(image(&files), (Some("console".to_owned()), "console.yaml:1".to_owned(), None));
+        files.reset().unwrap();
+        assert!(files.is_resetting());
+        files.end_reset().unwrap();
+        assert_eq!((image(&files).0, files.is_resetting()), (None, false));
+        assert!(!folder.join(STICK_CLOUD).exists());
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn what_worked_last_stays_in_force() {
+        let (files, folder) = flashed("fallback");
+        files.write(HAND, b"container_image: good\n").unwrap();
+        files.keep_as_good().unwrap();
+        files.write(HAND, b"container_image: new\nnetboot_http_port: 80a\n").unwrap();
+        let (used, _, wrong) = image(&files);
+        assert_eq!(used.as_deref(), Some("good"));
+        let wrong = wrong.unwrap();
+        assert!(wrong.contains("auroraboot.yaml:2") && wrong.ends_with("stays in force"), "{wrong}");
+        // Consoles go on to work beside it.
+        files.write(CONSOLE_FILE, b"container_image: console\n").unwrap();
+        assert_eq!(image(&files).0.as_deref(), Some("console"));
+        files.write(CONSOLE_FILE, b"{").unwrap();
+        assert_eq!(image(&files).0.as_deref(), Some("good"), "their damaged file is left out");
+        // Nothing has ever worked: the appliance is there, and boots nobody.
+        for name in ALL {
+            files.remove(&format!("{LAST_GOOD}/{name}")).unwrap();
+        }
+        let (used, _, wrong) = image(&files);
+        assert!(used.is_none() && wrong.is_some());
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn only_what_changed_is_written_again() {
+        let (files, folder) = flashed("good");
+        files.write(HAND_CLOUD, b"#cloud-config\n").unwrap();
+        files.keep_as_good().unwrap();
+        let kept = folder.join(LAST_GOOD).join(HAND_CLOUD);
+        let before = fs::metadata(&kept).unwrap().modified().unwrap();
+        files.keep_as_good().unwrap();
+        assert_eq!(fs::metadata(&kept).unwrap().modified().unwrap(), before);
+        files.remove(HAND_CLOUD).unwrap();
+        files.keep_as_good().unwrap();
+        assert!(!kept.exists());
+        fs::write(folder.join(STICK), vec![b'#'; limits::CLOUD_CONFIG_BYTES_MAX + 1]).unwrap();
+        assert!(files.keep_as_good().unwrap_err().contains("larger than any configuration"));
+        fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -3,6 +3,7 @@
 use super::files::Files;
 use super::network::{self, Network};
 use super::parameters::Parameters;
+use super::question::{Patience, Questions};
 use crate::config::{Args, Config};
 use crate::console::{Answer, Change, Host, InterfaceStatus, Overview, Profile, Request};
 use crate::daemon::supervise::{Folder, Layers, PlainHost, Settings, Store};
@@ -10,10 +11,8 @@ use crate::limits;
 use crate::sys::disk;
 use crate::units::{ByteSize, chain};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Instant;
 
 /// What process 1 is to do with the machine.
@@ -37,16 +36,7 @@ pub struct Appliance {
     notices: Mutex<Vec<String>>,
     /// Where caches and logs lie, when it could be mounted.
     data: Mutex<Result<(), String>>,
-    question: Mutex<Option<Question>>,
-    /// Somebody has been at a console since the start.
-    has_visitor: AtomicBool,
-}
-
-/// What somebody at a console is to decide.
-#[derive(Debug)]
-struct Question {
-    text: String,
-    answer: Option<bool>,
+    questions: Questions,
 }
 
 /// A network that was set and is not confirmed yet: whoever set it may have cut off his own branch.
@@ -68,8 +58,8 @@ impl Appliance {
     ) -> Self {
         let data = Mutex::new(Err("it was not looked for yet".to_owned()));
         let (orders, trial, notices) = (Mutex::new(orders), Mutex::default(), Mutex::default());
-        let (question, has_visitor) = (Mutex::default(), AtomicBool::new(false));
-        Self { plain, parameters, files, network, orders, trial, notices, data, question, has_visitor }
+        let questions = Questions::new(Patience::default());
+        Self { plain, parameters, files, network, orders, trial, notices, data, questions }
     }
 
     /// What this host offers at its consoles.
@@ -104,20 +94,7 @@ impl Appliance {
     /// answers, the appliance goes on by itself.
     #[must_use]
     pub fn may_remake(&self, why: &str) -> bool {
-        let begun = Instant::now();
-        *lock(&self.question) = Some(Question { text: format!("{why}. May it be made anew?"), answer: None });
-        let answer = loop {
-            let answer = lock(&self.question).as_ref().and_then(|question| question.answer);
-            let has_visitor = self.has_visitor.load(Ordering::Relaxed);
-            let patience = if has_visitor { limits::QUESTION_PATIENCE } else { limits::VISITOR_PATIENCE };
-            let is_over = begun.elapsed() >= patience;
-            if let Some(answer) = answer.or(is_over.then_some(true)) {
-                break answer;
-            }
-            thread::sleep(limits::READY_POLL);
-        };
-        *lock(&self.question) = None;
-        answer
+        self.questions.ask(format!("{why}. May it be made anew?")).unwrap_or(true)
     }
 
     fn overview(&self) -> Overview {
@@ -135,7 +112,7 @@ impl Appliance {
         };
         host.notices = lock(&self.notices).clone();
         host.notices.extend(report.notices);
-        host.question = lock(&self.question).as_ref().map(|question| question.text.clone());
+        host.question = self.questions.text();
         if let Some(trial) = &*lock(&self.trial) {
             let left = trial.ends.saturating_duration_since(Instant::now()).as_secs();
             host.notices.push(format!("the network goes back to what it was in {left} s unless it is confirmed"));
@@ -196,12 +173,10 @@ impl Appliance {
     }
 
     fn answer(&self, yes: bool) -> Answer {
-        match &mut *lock(&self.question) {
-            Some(question) => {
-                question.answer = Some(yes);
-                Answer::Done(String::new())
-            }
-            None => Answer::Refused("nothing is asked any more".to_owned()),
+        if self.questions.answer(yes) {
+            Answer::Done(String::new())
+        } else {
+            Answer::Refused("nothing is asked any more".to_owned())
         }
     }
 
@@ -222,7 +197,7 @@ impl Appliance {
 
 impl Host for Appliance {
     fn handle(&self, request: Request) -> Answer {
-        self.has_visitor.store(true, Ordering::Relaxed);
+        self.questions.visited();
         match request {
             Request::Answer(yes) => self.answer(yes),
             Request::Status => Answer::Status(Box::new(self.overview())),

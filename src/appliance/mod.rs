@@ -18,6 +18,7 @@ pub mod mounts;
 pub mod network;
 pub mod parameters;
 pub mod power;
+pub mod question;
 pub mod rights;
 pub mod start;
 pub mod watchdog;

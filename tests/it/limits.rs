@@ -149,6 +149,8 @@ const REACHED: &[(&str, &str)] = &[
     ("MACHINE_STEPS_MAX", "machines_and_steps_are_bounded"),
     ("HEALTH_PATIENCE", "a_loop_that_turns_is_told_from_one_that_hangs"),
     ("CONTROL_PATIENCE", "a_server_that_does_not_answer_is_given_up"),
+    ("QUESTION_PATIENCE", "somebody_there_is_waited_for_longer_but_not_for_ever"),
+    ("VISITOR_PATIENCE", "nobody_there_is_not_waited_for_long"),
     ("HEALTH_INTERVAL", "the_product_waits_as_its_limits_say"),
     ("UNWELL_MAX", "a_server_that_hangs_is_killed_and_one_that_does_not_end_too"),
     ("SERVER_END_PATIENCE", "a_server_that_hangs_is_killed_and_one_that_does_not_end_too"),
@@ -248,6 +250,12 @@ const NOT_REACHED: &[(&str, &str)] = &[
     ("RESOLVE_TIMEOUT", "the C library asks the host's own DNS server, which a test cannot replace"),
     ("FLUSH_BYTES", "a pace and not a bound: what is not on the disk by then is brought there in the end"),
     ("POLL_EVENTS", "what does not fit is in the next turn of the loop"),
+    ("BOOT_PARTITION_PATIENCE", "an appliance without its disk; tests/lab has the disk come late, as a USB stick"),
+    ("CLOCK_PATIENCE", "only boards without a battery wait for the time"),
+    ("READY_POLL", "a pace and not a bound"),
+    ("WATCHDOG_INTERVAL", "a pace and not a bound: the watchdog's own time is the bound"),
+    ("UEVENT_PATIENCE", "a pace and not a bound: it waits again"),
+    ("PANIC_PAUSE", "how long the last words of a process 1 that failed can be read"),
     ("INTERFACE_RETRY", "only a kernel that refuses a socket it granted before leads there"),
 ];
 
