@@ -47,6 +47,11 @@ impl From<&config::Network> for Settings {
     }
 }
 
+/// Sets the wall clock.
+pub type SetClock = dyn Fn(SystemTime) -> io::Result<()> + Send;
+/// Names the machine.
+pub type SetHostname = dyn Fn(&str) -> io::Result<()> + Send;
+
 /// The parts of the machine that the network changes beside its interfaces.
 pub struct Machine {
     /// Where the resolver's configuration goes; written beside it and renamed.
@@ -55,8 +60,8 @@ pub struct Machine {
     pub lease: Option<PathBuf>,
     /// No time before this is believed.
     pub build_time: SystemTime,
-    pub set_clock: Box<dyn Fn(SystemTime) -> io::Result<()> + Send>,
-    pub set_hostname: Box<dyn Fn(&str) -> io::Result<()> + Send>,
+    pub set_clock: Box<SetClock>,
+    pub set_hostname: Box<SetHostname>,
 }
 
 impl fmt::Debug for Machine {
