@@ -15,7 +15,7 @@
 //! ```text
 //! units civil limits loaders storage
 //!  ▲ status
-//!   ▲ dhcp tftp http squashfs iso fat rootfs config   cores and writers: no sockets, paths, clock or thread of their own*
+//!   ▲ dhcp sntp tftp http squashfs iso fat rootfs config console   cores and writers: no sockets, paths, clock or thread of their own*
 //!   ▲ fingerprint                                     by what files are known again
 //!     ▲ netboot media                                 what is served to whom; image → ISO
 //!       ▲ sys                                         the only unsafe

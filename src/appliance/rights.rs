@@ -104,6 +104,12 @@ impl Rights {
     }
 }
 
+/// The libc crate lacks it for aarch64 with musl; the number is that of asm-generic/unistd.h.
+#[cfg(target_arch = "x86_64")]
+const KEXEC_FILE_LOAD: c_long = libc::SYS_kexec_file_load;
+#[cfg(not(target_arch = "x86_64"))]
+const KEXEC_FILE_LOAD: c_long = 294;
+
 /// What only administrators do, and what has let programs out of their fences before. It is denied to root in a user namespace, too,
 /// and where landlock is missing.
 const DENIED: &[c_long] = &[
@@ -137,7 +143,7 @@ const DENIED: &[c_long] = &[
     libc::SYS_finit_module,
     libc::SYS_delete_module,
     libc::SYS_kexec_load,
-    libc::SYS_kexec_file_load,
+    KEXEC_FILE_LOAD,
     libc::SYS_reboot,
     libc::SYS_bpf,
     libc::SYS_perf_event_open,

@@ -47,6 +47,7 @@ pub fn main() -> ! {
             Action::Restart
         }
     };
+    ring.let_go();
     loop {
         let error = power::end(action, &[DATA.into(), BOOT.into()], |line| ring.push(&line));
         ring.push(&format!("cannot end the machine: {error:?}"));
@@ -92,21 +93,24 @@ fn run(ring: &Ring) -> Action {
     };
     let plain = PlainHost::new(supervisor, settings, ring.clone());
     plain.hold(Some("the data partition is being made ready"));
-    let appliance = Arc::new(Appliance::new(plain, parameters, files, network, orders));
+    let appliance = Arc::new(Appliance::new(plain, parameters, files, network, orders.clone()));
     notices.into_iter().for_each(|notice| appliance.notice(notice));
-    match clock_origin {
+    match &clock_origin {
         Ok(origin) => ::log::info!("Clock: {}", origin.words()),
         Err(error) => appliance.notice(format!("the clock cannot be set: {error}")),
     }
+    let is_time_known = matches!(clock_origin, Ok(clock::Origin::Kernel | clock::Origin::Battery));
     if watchdog.did_reset() {
         appliance.notice("the watchdog restarted this machine: it had hung");
     }
     ::log::info!("Watchdog: {}", watchdog.words());
     consoles::start(&appliance);
-    let ready = Arc::clone(&appliance);
-    let made_ready = thread::Builder::new().name("ready".to_owned()).spawn(move || make_ready(&ready, boot.as_ref()));
-    if let Err(error) = made_ready {
-        appliance.notice(format!("no thread is left: {error}"));
+    let boot = boot.map(Arc::new);
+    let (ready, ready_boot) = (Arc::clone(&appliance), boot.clone());
+    spawn(&appliance, "ready", move || make_ready(&ready, ready_boot.as_deref(), is_time_known));
+    if let Some(boot) = boot {
+        let watched = Arc::clone(&appliance);
+        spawn(&appliance, "sticks", move || watch_sticks(&watched, &boot, &plugged, &orders));
     }
     if let Err(error) = mounts::lock_root(root) {
         appliance.notice(chain(&error));
@@ -117,6 +121,12 @@ fn run(ring: &Ring) -> Action {
     appliance.plain.supervisor.end();
     drop(modules);
     action
+}
+
+fn spawn(appliance: &Appliance, name: &str, body: impl FnOnce() + Send + 'static) {
+    if let Err(error) = thread::Builder::new().name(name.to_owned()).spawn(body) {
+        appliance.notice(format!("no thread is left for {name}: {error}"));
+    }
 }
 
 const WATCHDOG: &str = "/dev/watchdog0";
@@ -241,18 +251,46 @@ fn mount_boot(boot: Option<&Boot>) -> (Option<Files>, Vec<String>) {
         }
     };
     if let Some(stick) = &boot.stick {
-        let imported = match mount_stick(stick, Path::new(STICK)) {
-            Ok(()) => files.import(Path::new(STICK)),
-            Err(error) => Err(chain(&error)),
-        };
-        let _ = unmount(Path::new(STICK), true); // it is read-only, and may be pulled out
-        match imported {
-            Ok(taken) if taken.is_empty() => {}
-            Ok(taken) => notices.push(format!("taken from the stick {}: {}", stick.node.display(), taken.join(", "))),
-            Err(error) => notices.push(format!("the stick {}: {error}", stick.node.display())),
-        }
+        notices.extend(import(stick, &files).unwrap_or_else(Some));
     }
     (Some(files), notices)
+}
+
+/// Takes what a stick brings, and says what that was; nothing when it is here already.
+fn import(stick: &Volume, files: &Files) -> Result<Option<String>, String> {
+    let imported = match mount_stick(stick, Path::new(STICK)) {
+        Ok(()) => files.import(Path::new(STICK)),
+        Err(error) => Err(chain(&error)),
+    };
+    let _ = unmount(Path::new(STICK), true); // it is read-only, and may be pulled out
+    let stick = stick.node.display();
+    match imported {
+        Ok(taken) if taken.is_empty() => Ok(None),
+        Ok(taken) => Ok(Some(format!("taken from the stick {stick}: {}", taken.join(", ")))),
+        Err(error) => Err(format!("the stick {stick}: {error}")),
+    }
+}
+
+/// Takes the configuration of sticks that are plugged in later, or that were slow to appear, and starts the machine anew with it.
+fn watch_sticks(appliance: &Appliance, boot: &Boot, plugged: &Receiver<()>, orders: &Sender<Order>) {
+    let Some(files) = &appliance.files else { return };
+    let mut last = None;
+    while plugged.recv().is_ok() {
+        let volumes = disks::volumes(&Disks::default());
+        let stick = disks::find_stick(&volumes, Some(&boot.volume)).cloned();
+        if stick == std::mem::replace(&mut last, stick.clone()) {
+            continue; // news of another disk
+        }
+        let Some(stick) = stick else { continue };
+        match import(&stick, files) {
+            Ok(None) => {}
+            Ok(Some(news)) => {
+                appliance.notice(format!("{news}; the appliance starts anew with it"));
+                let _ = orders.send(Order::Reboot); // an error means that it is ending already
+            }
+            Err(error) => appliance.notice(error),
+        }
+    }
 }
 
 /// The settings that every server of the appliance has.
@@ -339,7 +377,7 @@ fn mount_data(appliance: &Appliance, boot: Option<&Boot>) -> Result<(), String> 
 }
 
 /// Everything that the server has to wait for: its disk, an address, the time.
-fn make_ready(appliance: &Appliance, boot: Option<&Boot>) {
+fn make_ready(appliance: &Appliance, boot: Option<&Boot>, is_time_known: bool) {
     let outcome = mount_data(appliance, boot);
     match &outcome {
         Ok(()) => {
@@ -359,10 +397,10 @@ fn make_ready(appliance: &Appliance, boot: Option<&Boot>) {
     while appliance.network.report().used().is_none() {
         thread::sleep(limits::READY_POLL);
     }
-    // TLS believes no certificate before the time is known; an own registry without TLS, or what is cached, can do without.
+    // TLS believes no certificate before the time is known: boards without a battery have to ask for it. What is cached can do without.
     appliance.plain.hold(Some("it waits for the time"));
     let deadline = Instant::now() + limits::CLOCK_PATIENCE;
-    while !appliance.network.report().is_clock_set() && Instant::now() < deadline {
+    while !is_time_known && !appliance.network.report().is_clock_set() && Instant::now() < deadline {
         thread::sleep(limits::READY_POLL);
     }
     appliance.plain.hold(None);

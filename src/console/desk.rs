@@ -7,6 +7,13 @@ use crate::limits;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+/// A line of the screen.
+#[derive(Debug)]
+struct Row {
+    text: String,
+    may_be_skipped: bool,
+}
+
 /// What dialogs see of the console.
 #[derive(Debug)]
 pub(super) struct Desk {
@@ -14,7 +21,7 @@ pub(super) struct Desk {
     pub now: Instant,
     pub out: Vec<u8>,
     /// Said, and waiting for its page.
-    lines: VecDeque<String>,
+    lines: VecDeque<Row>,
     /// Lines on the terminal since a key was pressed last.
     rows: usize,
     request: Option<Request>,
@@ -48,14 +55,21 @@ impl Desk {
 
     /// Says a text of one or more lines; long ones go on further in.
     pub(super) fn say(&mut self, text: &str) {
-        self.say_hanging(text, 2);
+        self.put(text, 2, false);
     }
 
-    pub(super) fn say_hanging(&mut self, text: &str, hang: usize) {
+    /// As [`Self::say`], for lines of a list, whose rest may not be wanted.
+    pub(super) fn list(&mut self, text: &str, hang: usize) {
+        self.put(text, hang, true);
+    }
+
+    fn put(&mut self, text: &str, hang: usize, may_be_skipped: bool) {
         for line in text.split('\n') {
-            for row in text::wrap(line.trim_end_matches('\r'), hang) {
-                if self.lines.len() < limits::CONSOLE_ANSWER_LINES_MAX {
-                    self.lines.push_back(row);
+            for text in text::wrap(line.trim_end_matches('\r'), hang) {
+                // A list that is cut must not take with it what is said about it.
+                let room = if may_be_skipped { 1 } else { 2 };
+                if self.lines.len() < room * limits::CONSOLE_ANSWER_LINES_MAX {
+                    self.lines.push_back(Row { text, may_be_skipped });
                 }
             }
         }
@@ -101,7 +115,7 @@ impl Desk {
         while self.rows + 1 < limits::CONSOLE_ROWS
             && let Some(line) = self.lines.pop_front()
         {
-            self.out.extend(line.as_bytes());
+            self.out.extend(line.text.as_bytes());
             self.out.extend(b"\r\n");
             self.rows += 1;
         }
@@ -110,6 +124,11 @@ impl Desk {
     /// Whether more was said than the page holds.
     pub(super) fn has_more(&self) -> bool {
         !self.lines.is_empty()
+    }
+
+    /// The rest of a list is not wanted; what was said besides is.
+    pub(super) fn skip(&mut self) {
+        self.lines.retain(|line| !line.may_be_skipped);
     }
 
     pub(super) fn drop_more(&mut self) {

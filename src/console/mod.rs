@@ -194,7 +194,7 @@ impl Console {
         self.shows_more = false;
         self.desk.turn_page();
         if is_enough {
-            self.desk.drop_more();
+            self.desk.skip();
         }
         self.step(|dialog, _| dialog);
     }

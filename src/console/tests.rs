@@ -341,7 +341,8 @@ fn the_image_is_one_of_three_and_the_others_make_way() {
 #[test]
 fn a_change_of_the_network_goes_back_unless_it_is_confirmed() {
     let fill = b"n\r2\r10.0.0.5/8\rw\ry\r";
-    let ends: [(&str, fn(&mut Trace) -> String, Request); 5] = [
+    type End = fn(&mut Trace) -> String;
+    let ends: [(&str, End, Request); 5] = [
         ("stays as it is now", |trace| trace.send(b"y\r"), Request::ConfirmNetwork),
         ("goes back", |trace| trace.send(b"n\r"), Request::RevertNetwork),
         ("goes back", |trace| trace.send(b"\x03"), Request::RevertNetwork),
@@ -410,7 +411,12 @@ fn a_cloud_config_is_pasted_shown_checked_and_saved() {
     assert_eq!(trace.asked().pop(), Some(Request::Save(Change::CloudConfig(Some(kept.into_bytes())))));
     trace.send(b"c\rp\ra: 1\rb\x04y\r");
     assert_eq!(trace.asked().pop(), Some(Request::Save(Change::CloudConfig(Some(b"a: 1\nb\n".to_vec())))));
-    trace.send(b"c\r-\ry\r");
+    trace.send(b"c\rp\r");
+    trace.send(b"many\r".repeat(100).as_slice());
+    assert!(trace.send(b".\r").ends_with(MORE));
+    let shown = trace.send(b"q");
+    assert!(shown.ends_with("machines will: install\r\nSave it? [y/N] "), "the check is not skipped: {shown}");
+    trace.send(b"n\rc\r-\ry\r");
     assert_eq!(trace.asked().pop(), Some(Request::Save(Change::CloudConfig(None))));
     assert!(trace.send(b"c\rp\r\r.\r").contains("Nothing was pasted"));
 }

@@ -74,7 +74,7 @@ fn typed(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find('\\') {
-        bytes.extend(rest[..at].as_bytes());
+        bytes.extend(&rest.as_bytes()[..at]);
         let (byte, length) = match rest.as_bytes()[at + 1] {
             b'r' => (b'\r', 2),
             b't' => (b'\t', 2),

@@ -158,6 +158,7 @@ const REACHED: &[(&str, &str)] = &[
     ("LOG_RING_LINE_CHARS_MAX", "the_latest_lines_stay"),
     ("LOG_FILE_BYTES_MAX", "lines_outlive_the_program_and_their_file_is_bounded"),
     ("CONSOLE_SETTINGS_BYTES_MAX", "what_a_server_would_refuse_is_not_kept"),
+    ("NETWORK_TRIAL", "a_change_of_the_network_goes_back_unless_it_is_confirmed"),
     ("CONSOLE_LINE_CHARS_MAX", "long_lines_are_a_window_on_themselves_and_bounded"),
     ("CONSOLE_PASTE_BYTES_MAX", "a_paste_that_is_too_long_is_swallowed_to_its_end"),
     ("CONSOLE_ESCAPE_BYTES_MAX", "sequences_that_nobody_knows_leave_nothing_behind"),

@@ -85,7 +85,7 @@ class Appliance:
         self.firmware, board = FIRMWARE[BOXES[box][0]], BOXES[box][1]
         source = IMAGES / f"auroraboot-{board}.img"
         if not source.exists():
-            raise RuntimeError(f"{source} is missing; build it: cargo run --release -p image -- --board {board}")
+            raise RuntimeError(f"{source} is missing; build it: cargo run -p image -- --board {board}")
         self.directory.mkdir(parents=True, exist_ok=True)
         self.image = self.directory / "appliance.img"
         run("cp", "--sparse=always", "--reflink=auto", str(source), str(self.image))

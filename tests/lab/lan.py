@@ -138,7 +138,7 @@ class Lan:
         ]
         process = self.start(namespace, command, self.directory / "dhcp.out")
         log = self.directory / "dhcp.log"
-        wait_until("DHCP server", lambda: log.exists() and "IP range" in log.read_text(), 10, process)
+        wait_until("DHCP server", lambda: log.exists() and "IP range" in log.read_text(), 30, process)
 
     def start_registry(self, storage, readonly=True):
         """Serves a directory filled earlier (tests/lab/image) as an OCI registry on the server's address."""

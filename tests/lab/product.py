@@ -52,11 +52,11 @@ class Product:
         rendered = TEMPLATE.replace("[[ .lab.hostname ]]", HOSTNAME)
         self.config_sha256 = hashlib.sha256(rendered.encode()).hexdigest()
         self.log_path = self.directory / "auroraboot.log"
-        settings = [*settings, f"state_dir={self.directory / 'state'}", f"lab.hostname={HOSTNAME}"]
-        flags = [word for setting in settings for word in ("--set", setting)]
-        words = [] if command == "run" else [command]
-        self.command = [str(binary()), *words, *flags, "--cloud-config", str(config)]
-        self.process = lan.start(lan.server, self.command, self.log_path)
+        self.process = self.start(lan, [*settings, f"lab.hostname={HOSTNAME}"], config, [] if command == "run" else [command])
+
+    def start(self, lan, settings, config, words):
+        flags = [word for setting in [*settings, f"state_dir={self.directory / 'state'}"] for word in ("--set", setting)]
+        return lan.start(lan.server, [str(binary()), *words, *flags, "--cloud-config", str(config)], self.log_path)
 
     def log(self):
         return self.log_path.read_text(errors="replace")

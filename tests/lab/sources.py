@@ -136,6 +136,14 @@ def original(_lan, flavour, directory):
 def dockerd(lan, flavour, directory):
     """The image in a Docker daemon, where somebody has built it."""
     docker_archive(lan, flavour, directory)
+    address = start_dockerd(lan, directory)
+    run("docker", "--host", address, "load", "--quiet", "--input", str(directory / "image.tar"))
+    lan.environment["DOCKER_HOST"] = address
+    return [f"container_image=docker://kairos-lab:{flavour}"]
+
+
+def start_dockerd(lan, directory):
+    """A real one on the server; returns its address."""
     place, sockets = directory / "docker", lan.short_directory()
     place.mkdir()
     (place / "daemon.json").write_text("{}")
@@ -146,9 +154,7 @@ def dockerd(lan, flavour, directory):
     ]
     process = lan.start(lan.server, command, directory / "dockerd.log", own_sysfs=False)
     network.wait_until("dockerd", lambda: answers(sockets / "docker.sock"), 60, process)
-    run("docker", "--host", address, "load", "--quiet", "--input", str(directory / "image.tar"))
-    lan.environment["DOCKER_HOST"] = address
-    return [f"container_image=docker://kairos-lab:{flavour}"]
+    return address
 
 
 def named(lan, flavour, directory):

@@ -88,6 +88,7 @@ pub struct InterfaceSnapshot {
 
 /// What is done with an interface.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant)] // there is one for each interface
 pub enum State {
     Dhcp {
         phase: Phase,

@@ -47,9 +47,9 @@ impl From<&config::Network> for Settings {
     }
 }
 
-/// Sets the wall clock.
+/// Sets the time of day.
 pub type SetClock = dyn Fn(SystemTime) -> io::Result<()> + Send;
-/// Names the machine.
+/// Gives the machine its name.
 pub type SetHostname = dyn Fn(&str) -> io::Result<()> + Send;
 
 /// The parts of the machine that the network changes beside its interfaces.

@@ -102,7 +102,7 @@ impl Paste {
     fn finish(self, desk: &mut Desk) -> Dialog {
         if self.is_too_long {
             let max = limits::CONSOLE_PASTE_BYTES_MAX >> 10;
-            desk.say(&format!("That is more than the {max} KiB that can be pasted: nothing is changed.\nPut it on the boot partition or on a stick, or name its URL."));
+            desk.say(&format!("That is more than the {max} KiB that can be pasted: nothing is changed.\nPut it into a file: on the boot partition, on a stick, beside the configuration."));
             return menu();
         }
         if self.text.trim().is_empty() {
@@ -112,7 +112,7 @@ impl Paste {
         let (lines, bytes) = (self.text.lines().count() as u64, self.text.len() as u64);
         desk.say(&format!("\nThis came, {}, {}:", count(lines, "line"), count(bytes, "byte")));
         for (index, line) in self.text.lines().enumerate() {
-            desk.say_hanging(&format!("{:>5}  {line}", index + 1), 7);
+            desk.list(&format!("{:>5}  {line}", index + 1), 7);
         }
         if desk.noise > 0 {
             desk.say(&format!(

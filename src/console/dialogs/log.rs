@@ -90,7 +90,7 @@ impl Log {
 /// Shows the last of these lines.
 fn page(desk: &mut Desk, mut lines: Vec<String>) -> Dialog {
     let last = lines.split_off(last_page(&lines));
-    last.iter().for_each(|line| desk.say(line));
+    last.iter().for_each(|line| desk.list(line, 2));
     Dialog::Log(Log::Paging(lines))
 }
 
@@ -102,7 +102,7 @@ fn follow(desk: &mut Desk, lines: &[String], known: &[String]) -> Dialog {
     if left_out > 0 && !known.is_empty() {
         desk.say(&format!("... {left_out} lines left out"));
     }
-    news[left_out..].iter().for_each(|line| desk.say(line));
+    news[left_out..].iter().for_each(|line| desk.list(line, 2));
     if known.is_empty() {
         desk.say("-- following the log; any key stops --");
     }

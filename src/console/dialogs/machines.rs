@@ -40,11 +40,11 @@ impl Machines {
                     desk.say("No machine was seen yet: none has asked the network for something to boot.");
                     return menu();
                 }
-                screen::machines(&machines).iter().for_each(|row| desk.say_hanging(row, 6));
+                screen::machines(&machines).iter().for_each(|row| desk.list(row, 6));
                 self.0 = machines.into_iter().map(|machine| machine.mac).collect();
             }
             Answer::Machine(steps) if steps.is_empty() => desk.say("Nothing is known of it any more."),
-            Answer::Machine(steps) => screen::steps(&steps).iter().for_each(|row| desk.say_hanging(row, 24)),
+            Answer::Machine(steps) => screen::steps(&steps).iter().for_each(|row| desk.list(row, 24)),
             other => return refused(desk, other),
         }
         Dialog::Machines(self)

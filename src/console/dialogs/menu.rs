@@ -99,7 +99,7 @@ impl Menu {
             };
         }
         for row in screen::overview(&desk.profile, &overview, self.awaits == Awaits::Status) {
-            desk.say(&row);
+            desk.list(&row, 2);
         }
         if let Some(question) = &overview.host.question {
             return act::Act::asked(desk, question);

@@ -173,7 +173,7 @@ fn with_key<'a>(shown: &'a [Shown], key: &str) -> Option<&'a Shown> {
 fn say_setting(desk: &mut Desk, name: &str, setting: Option<&Shown>) {
     let (value, origin) = setting.map_or(("-", ""), |setting| (&*setting.value, &*setting.origin));
     let origin = if origin.is_empty() { String::new() } else { format!("  ({origin})") };
-    desk.say_hanging(&format!("{name:<26}{value}{origin}"), 26);
+    desk.list(&format!("{name:<26}{value}{origin}"), 26);
 }
 
 /// What a line that sets a value means.

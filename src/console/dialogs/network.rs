@@ -95,7 +95,7 @@ impl Network {
                 (None, Some(setting)) => (' ', format!("{}  ({})", setting.value, setting.origin)),
                 (None, None) => (' ', "-".to_owned()),
             };
-            desk.say_hanging(&format!("{sign}{}  {name:<11}{value}", index + 1), 15);
+            desk.list(&format!("{sign}{}  {name:<11}{value}", index + 1), 15);
         }
     }
 }

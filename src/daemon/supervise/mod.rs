@@ -27,11 +27,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// Changes a command before it is run.
+pub type Prepare = dyn Fn(&mut Command) -> io::Result<()> + Send + Sync;
+
 /// The program and how it is started.
 pub struct Program {
     pub path: PathBuf,
     /// What it runs with besides: fewer rights, say.
-    pub prepare: Box<dyn Fn(&mut Command) -> io::Result<()> + Send + Sync>,
+    pub prepare: Box<Prepare>,
     /// Shown each of its lines.
     pub echo: Arc<dyn Fn(&str) + Send + Sync>,
     pub times: Times,

@@ -52,6 +52,11 @@ impl Ring {
         Ok(())
     }
 
+    /// Closes the file, whose disk is about to go.
+    pub fn let_go(&self) {
+        self.lock().file = None;
+    }
+
     pub fn push(&self, line: &str) {
         let mut lines = self.lock();
         if lines.lines.len() >= limits::LOG_RING_LINES_MAX {

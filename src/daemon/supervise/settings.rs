@@ -196,7 +196,7 @@ impl Settings {
     }
 
     /// The files that a change alters, as they will be; none: it goes.
-    fn stage(&self, change: &Change) -> Result<Vec<(&'static str, Option<Vec<u8>>)>, SettingsError> {
+    fn stage(&self, change: &Change) -> Result<Vec<Staged>, SettingsError> {
         let keys = match change {
             Change::CloudConfig(bytes) => return Ok(vec![(CONSOLE_CLOUD_FILE, bytes.clone())]),
             Change::Setting { key, value } => vec![(key.clone(), value.clone())],
@@ -236,6 +236,9 @@ impl Settings {
         StagedInputs { staged: Vec::new(), fetches: self.layers.fetches, host: HostInputs::default() }
     }
 }
+
+/// A file that a change alters, and what will be in it; none: it goes.
+type Staged = (&'static str, Option<Vec<u8>>);
 
 /// The host's files, some of them as they will be.
 struct StagedInputs {

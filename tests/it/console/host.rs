@@ -89,7 +89,6 @@ impl ScriptedHost {
             state: state.to_owned(),
         };
         let host = HostStatus {
-            question: None,
             name: "pxe-box".to_owned(),
             uptime: 11_520,
             clock: "2026-11-23 06:20:11 UTC, set by ntp 192.168.1.1".to_owned(),
