@@ -84,8 +84,11 @@ impl Lan {
             "--no-ping",
             &leases,
         ]);
-        command.args(["--user=root", "--log-facility=/dev/null"]).args(arguments).stdin(Stdio::null());
-        Dnsmasq(command.spawn().expect("needs dnsmasq: run tests/run"))
+        let log = self.dir.join("dnsmasq.log");
+        command.arg(format!("--log-facility={}", log.display()));
+        command.arg(format!("--pid-file={}", self.dir.join("dnsmasq.pid").display())); // another's would end it
+        command.args(["--user=root", "--log-dhcp"]).args(arguments).stdin(Stdio::null());
+        Dnsmasq { process: command.spawn().expect("needs dnsmasq: run tests/run"), log }
     }
 
     /// What `ip` prints of the appliance.
@@ -109,12 +112,19 @@ impl Drop for Lan {
 }
 
 /// A real DHCP server; ends with the test.
-struct Dnsmasq(Child);
+struct Dnsmasq {
+    process: Child,
+    log: PathBuf,
+}
 
 impl Drop for Dnsmasq {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        if std::thread::panicking() {
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            println!("dnsmasq ({:?}):\n{log}", self.process.try_wait());
+        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

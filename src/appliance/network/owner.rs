@@ -464,6 +464,7 @@ impl Owner {
             clock_trouble: self.clock.trouble.clone(),
             has_network: self.installed.plan().is_some(),
             troubles: self.troubles.clone(),
+            has_looked: true,
         };
         *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
     }
@@ -476,7 +477,7 @@ impl Owner {
             _ if named.is_some_and(|named| named != interface.name) => State::NotNamed,
             Some(link) => State::Dhcp {
                 phase: link.client.phase(),
-                lease: link.client.lease().map(|(lease, until)| (lease.clone(), until)),
+                lease: link.client.lease().map(|(lease, until)| Box::new((lease.clone(), until))),
                 complaint: link.complaint().map(str::to_owned),
             },
             None if is_used => State::Static { gateway: self.settings.gateway },

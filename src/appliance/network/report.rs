@@ -74,6 +74,8 @@ pub struct Snapshot {
     /// Whether there is an address.
     pub has_network: bool,
     pub troubles: Vec<String>,
+    /// Whether the interfaces were looked at: before, nothing is known to be missing.
+    pub has_looked: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -90,7 +92,7 @@ pub struct InterfaceSnapshot {
 pub enum State {
     Dhcp {
         phase: Phase,
-        lease: Option<(Lease, Option<Instant>)>,
+        lease: Option<Box<(Lease, Option<Instant>)>>,
         complaint: Option<String>,
     },
     Static {
@@ -128,6 +130,9 @@ impl Snapshot {
 
     fn notices(&self) -> Vec<String> {
         let mut notices = self.troubles.clone();
+        if !self.has_looked {
+            return notices;
+        }
         let names: Vec<&str> = self.interfaces.iter().map(|found| found.interface.name.as_str()).collect();
         match &self.named {
             Some(named) if !names.contains(&named.as_str()) => {
@@ -150,10 +155,10 @@ impl InterfaceSnapshot {
     fn report(&self, used: Option<&str>, now: Instant) -> InterfaceReport {
         let Interface { name, carrier, addresses, .. } = &self.interface;
         let lease = match &self.state {
-            State::Dhcp { lease: Some((lease, until)), .. } => Some(LeaseReport {
-                server: lease.server,
-                gateway: lease.gateway,
-                remaining: until.map(|until| until.saturating_duration_since(now)),
+            State::Dhcp { lease: Some(held), .. } => Some(LeaseReport {
+                server: held.0.server,
+                gateway: held.0.gateway,
+                remaining: held.1.map(|until| until.saturating_duration_since(now)),
             }),
             _ => None,
         };
@@ -178,14 +183,14 @@ impl InterfaceSnapshot {
                 let gateway = gateway.map(|gateway| format!(", gateway {gateway}")).unwrap_or_default();
                 format!("static address{gateway}{link}")
             }
-            State::Dhcp { lease: Some((_, until)), .. } if !self.interface.carrier => {
-                format!("{no_link}; the address is kept{}", remaining(*until, now))
+            State::Dhcp { lease: Some(held), .. } if !self.interface.carrier => {
+                format!("{no_link}; the address is kept{}", remaining(held.1, now))
             }
             _ if !self.interface.carrier => no_link.to_owned(),
             State::Spare => spare(used),
             State::Dhcp { phase: Phase::NoLink | Phase::Released, .. } => spare(used),
             State::Dhcp { phase, lease, complaint } => {
-                let until = lease.as_ref().map(|(_, until)| *until);
+                let until = lease.as_ref().map(|held| held.1);
                 let complaint = complaint.as_ref().map(|complaint| format!("; {complaint}")).unwrap_or_default();
                 format!("{}{complaint}", phase_words(*phase, until, now))
             }
@@ -281,7 +286,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         let now = Instant::now();
-        let mut snapshot = Snapshot::default();
+        assert_eq!(Snapshot::default().report(now).notices, [""; 0], "nobody has looked yet");
+        let mut snapshot = Snapshot { has_looked: true, ..Snapshot::default() };
         assert_eq!(snapshot.report(now).notices, ["No Ethernet interface was found"]);
         assert_eq!(snapshot.report(now).clock, "not set yet: there is no network");
         snapshot.interfaces.push(interface(State::Spare, false));
