@@ -31,8 +31,10 @@ pub enum ImageError {
     Read { path: PathBuf, source: io::Error },
     #[error("{path} is not a file")]
     NotAFile { path: PathBuf },
-    #[error("{path} is not an ISO 9660 image")]
+    #[error("{path} is neither an ISO 9660 image nor a disk image with partitions")]
     NotIso { path: PathBuf },
+    #[error("{path} is compressed; unpack it first: unzstd {path}")]
+    Compressed { path: PathBuf },
     #[error("{path} is cut short: it has {}, and should have {}; fetch or make it again", ByteSize(*.size), ByteSize(*.wanted))]
     Truncated { path: PathBuf, size: u64, wanted: u64 },
     #[error("{path} holds no sha256; correct it or remove it")]
@@ -130,17 +132,22 @@ pub fn open(path: &Path) -> Result<Image, ImageError> {
     }
     let file = File::open(path).map_err(read)?;
     let size = file.metadata().map_err(read)?.len();
-    let descriptor = primary(&file).ok_or(ImageError::NotIso { path: owned() })?;
-    let wanted = volume_bytes(&descriptor);
+    let mut boot = [0; 512];
+    let is_hybrid = file.read_exact_at(&mut boot, 0).is_ok() && boot[510..] == [0x55, 0xaa];
+    let descriptor = primary(&file);
+    let wanted = match &descriptor {
+        Some(descriptor) => volume_bytes(descriptor),
+        None if is_hybrid => partitions_bytes(&boot),
+        None if boot.starts_with(ZSTD) => return Err(ImageError::Compressed { path: owned() }),
+        None => 0,
+    };
     if wanted == 0 {
         return Err(ImageError::NotIso { path: owned() });
     }
     if size < wanted {
         return Err(ImageError::Truncated { path: owned(), size, wanted });
     }
-    let mut boot = [0; 512];
-    let is_hybrid = file.read_exact_at(&mut boot, 0).is_ok() && boot[510..] == [0x55, 0xaa];
-    let label = clean_bytes(&descriptor[40..72]);
+    let label = descriptor.map_or_else(|| "disk image".to_owned(), |descriptor| clean_bytes(&descriptor[40..72]));
     Ok(Image { path: owned(), file, size, label, is_hybrid, expected: checksum(path)? })
 }
 
@@ -165,6 +172,22 @@ fn volume_bytes(descriptor: &[u8; BLOCK as usize]) -> u64 {
     let block = u16::from_le_bytes([descriptor[128], descriptor[129]]);
     u64::from(blocks) * u64::from(block)
 }
+
+/// Where the last partition ends (the table at byte 446 of an MBR; the entry that protects a GPT may claim any length). The image of an
+/// appliance, say, is no ISO.
+fn partitions_bytes(boot: &[u8; 512]) -> u64 {
+    let number =
+        |entry: &[u8], at: usize| entry[at..].first_chunk().map_or(0, |bytes| u64::from(u32::from_le_bytes(*bytes)));
+    let entries = boot[446..510].chunks_exact(16).filter(|entry| entry[4] != 0 && number(entry, 12) > 0);
+    let length = |entry: &[u8]| if entry[4] == GPT_PROTECTIVE { 1 } else { number(entry, 12) };
+    entries.map(|entry| (number(entry, 8) + length(entry)) * 512).max().unwrap_or(0)
+}
+
+/// UEFI 2.10 §5.2.3.
+const GPT_PROTECTIVE: u8 = 0xee;
+
+/// How a zstd frame begins (RFC 8878 §3.1.1).
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
 /// The digest in `<ISO>.sha256`, if there is such a file.
 fn checksum(iso: &Path) -> Result<Option<Digest>, ImageError> {
@@ -274,15 +297,18 @@ mod tests {
         let refusal = || open(&path).unwrap_err().to_string();
         assert!(refusal().starts_with("cannot read "), "{}", refusal());
         write(b"");
-        assert!(refusal().ends_with("is not an ISO 9660 image"), "{}", refusal());
+        assert!(refusal().ends_with("is neither an ISO 9660 image nor a disk image with partitions"), "{}", refusal());
         write(&vec![0; 1 << 20]);
-        assert!(refusal().ends_with("is not an ISO 9660 image"), "{}", refusal());
+        assert!(refusal().ends_with("is neither an ISO 9660 image nor a disk image with partitions"), "{}", refusal());
         let mut descriptors = image(40);
         for sector in 16..40 {
             descriptors[sector * 2048..][..6].copy_from_slice(b"\x02CD001");
         }
         write(&descriptors);
-        assert!(refusal().ends_with("is not an ISO 9660 image"), "no primary descriptor");
+        assert!(
+            refusal().ends_with("is neither an ISO 9660 image nor a disk image with partitions"),
+            "no primary descriptor"
+        );
         write(&image(40)[..30 * 2048]);
         assert!(refusal().contains("is cut short: it has 61.4 kB, and should have 81.9 kB; "), "{}", refusal());
         assert!(open(&state.0).unwrap_err().to_string().ends_with("is not a file"));
@@ -293,6 +319,24 @@ mod tests {
         cd[510] = 0;
         write(&cd);
         assert!(!open(&path).unwrap().is_hybrid);
+    }
+
+    #[test]
+    fn a_disk_image_is_taken_as_well_when_its_partitions_are_in_it() {
+        let state = Scratch::new("disk");
+        let path = state.0.join("a.img");
+        let mut disk = vec![0; 40 * 512];
+        disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+        fs::write(&path, &disk).unwrap();
+        assert!(matches!(open(&path), Err(ImageError::NotIso { .. })), "a boot sector without partitions");
+        (disk[450], disk[454], disk[458]) = (0x0c, 8, 32);
+        fs::write(&path, &disk).unwrap();
+        let image = open(&path).unwrap();
+        assert_eq!((image.size, image.label.as_str(), image.is_hybrid), (20_480, "disk image", true));
+        fs::write(&path, &disk[..39 * 512]).unwrap();
+        assert!(matches!(open(&path), Err(ImageError::Truncated { wanted: 20_480, .. })));
+        fs::write(&path, [ZSTD, &disk].concat()).unwrap();
+        assert!(open(&path).unwrap_err().to_string().contains("unpack it first"));
     }
 
     #[test]

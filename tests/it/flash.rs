@@ -339,7 +339,7 @@ fn each_wrong_target_has_its_own_sentence() {
     assert!(err.contains(&format!("this is no terminal: add --yes if everything on {stick} may be lost")), "{err}");
     let (code, err) = bench.flash(&[file.to_str().unwrap(), "--to", &stick, "--yes"]);
     assert_eq!(code, Some(2));
-    assert!(err.contains("file is not an ISO 9660 image"), "{err}");
+    assert!(err.contains("file is neither an ISO 9660 image nor a disk image with partitions"), "{err}");
     let (code, err) = bench.flash(&[]);
     assert_eq!(code, Some(2));
     assert!(
