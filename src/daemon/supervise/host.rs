@@ -129,7 +129,7 @@ impl Host for PlainHost {
                 self.supervisor.restart();
                 Answer::Done(String::new())
             }
-            Request::Password(typed) => self.password(&typed),
+            Request::Password(typed) => self.password(&typed.0),
             Request::Answer(_) => Answer::Refused("nothing is asked".to_owned()),
             Request::ConfirmNetwork | Request::RevertNetwork => {
                 Answer::Refused("the network is this host's own".to_owned())
