@@ -1,8 +1,9 @@
 //! What consoles are answered on any Linux host: all but its network and its power, which are its own business.
 
-use super::{Ring, Settings, Supervisor};
+use super::{Settings, Supervisor};
 use crate::config::{Args, ConfigError};
 use crate::console::{Answer, Host, HostStatus, InterfaceStatus, Overview, Request};
+use crate::daemon::ring::Ring;
 use crate::status::{Question, Reply};
 use crate::sys::netlink;
 use crate::sys::time::LocalTime;
