@@ -512,6 +512,9 @@ pub const ISO_ENTRIES_MAX: usize = 200_000;
 /// Directories of one ISO: a path table numbers them with 16 bits (ECMA-119 §9.4.4).
 pub const ISO_DIRECTORIES_MAX: usize = 65_535;
 
+/// What the kernel copies from one file to another between two looks at whether to stop.
+pub const COPY_STEP_BYTES: u64 = 32 << 20;
+
 /// What is read and written at once while a file is copied into an ISO.
 pub const ISO_BUFFER_BYTES: usize = 1 << 20;
 

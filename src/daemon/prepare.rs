@@ -152,14 +152,16 @@ fn look_into(path: &Path) -> Result<(), InspectError> {
 
 /// An ISO that others made, whole and at its place.
 fn download(source: &IsoSource<'_>, job: &Job<'_>, client: &Client) -> Result<FetchedIso, PrepareError> {
-    let (into, stamp, mut progress) = (job.places.iso(), &job.places.stamp, progress::of_download("Download"));
+    let (into, stamp) = (job.places.iso(), &job.places.stamp);
+    let mut downloading = progress::of_download("Download");
     let fetched = match source {
         IsoSource::Release(query) => {
             log::info!("Release: Asking for {} {}", query.repository, query.release_version);
             let token = Token::from_env(|name| std::env::var(name).ok(), query.github_url);
-            fetch_release(client, query, token.as_ref(), &into, stamp, &mut progress)?
+            fetch_release(client, query, token.as_ref(), &into, stamp, &mut downloading)?
         }
-        IsoSource::File(location) => fetch_iso(client, location, &into, stamp, &mut progress)?,
+        IsoSource::File(url) if url.contains("://") => fetch_iso(client, url, &into, stamp, &mut downloading)?,
+        IsoSource::File(path) => fetch_iso(client, path, &into, stamp, &mut progress::of_reading("ISO"))?,
     };
     let verified = match fetched.verified {
         Verified::Published => "its published sha256 is right",

@@ -22,6 +22,7 @@ use super::stamp::{self, FORMAT};
 use super::{Artifact, Hashing, Medium, checksum, names};
 use crate::fingerprint::Fingerprint;
 use crate::iso::remaster::{self, Addition, Kind, Plan};
+use crate::limits;
 use crate::units::Digest;
 
 /// What goes into a custom ISO, and where it is put.
@@ -78,8 +79,6 @@ const CONFIG: &str = "config.yaml";
 const SECRET_MODE: u32 = 0o600;
 /// 1980-01-01, as everything in the ESP has it: equal input makes an equal ISO.
 const CONFIG_TIME: u32 = 315_532_800;
-/// Bytes copied between two looks at whether to stop; then the disk is given what is there, and it is hashed.
-const COPY_STEP: u64 = 32 << 20;
 
 /// Everything that a custom ISO depends on; digests in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -373,7 +372,7 @@ impl Job<'_> {
                 if self.cancelled.load(Ordering::Relaxed) {
                     return Err(CustomError::Cancelled);
                 }
-                let step = io::copy(&mut source.take((plan.keep() - done).min(COPY_STEP)), &mut target);
+                let step = io::copy(&mut source.take((plan.keep() - done).min(limits::COPY_STEP_BYTES)), &mut target);
                 let step = step.map_err(|source| self.unwritable(source))?;
                 if step == 0 {
                     let source = io::ErrorKind::UnexpectedEof.into();

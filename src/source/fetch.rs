@@ -8,7 +8,7 @@
 //! reached, what an earlier run fetched from there is used.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -126,7 +126,7 @@ pub fn fetch_iso(
 ) -> Result<FetchedIso, Error> {
     let place = Place { into, stamp, stop: client.stopper() };
     if !location.contains("://") {
-        return place.copy(Path::new(location), client);
+        return place.copy(Path::new(location), progress);
     }
     let url: Url = location.parse().map_err(client::Error::from)?;
     let key = digest_of(url.target().as_bytes()).hex();
@@ -293,13 +293,13 @@ impl Place<'_> {
     }
 
     /// Copies a file of this machine; a file system that can share the data does.
-    fn copy(self, path: &Path, client: &Client) -> Result<FetchedIso, Error> {
+    fn copy(self, path: &Path, progress: Progress<'_>) -> Result<FetchedIso, Error> {
         let read_error = |source| self.read_error(path, source);
         // Before it is opened: to open a named pipe is to wait for who writes to it.
         if !path.metadata().map_err(read_error)?.is_file() {
             return Err(Error::NotAFile(path.to_owned()));
         }
-        let mut source = File::open(path).map_err(read_error)?;
+        let source = File::open(path).map_err(read_error)?;
         let metadata = source.metadata().map_err(read_error)?;
         let published = self.local_checksum(path)?;
         let key = local_key(path, &metadata);
@@ -312,9 +312,15 @@ impl Place<'_> {
         forget(&self.part_note())?;
         let write_error = |source| Error::from(part::Error::of_write(&part, metadata.len(), source));
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o644).open(&part);
-        let mut copy = open.map_err(write_error)?;
-        let length = io::copy(&mut source, &mut copy).map_err(write_error)?;
-        let sha256 = Digest(hash_file(&copy, &part, length, client.stopper())?.finalize().into());
+        let copy = open.map_err(write_error)?;
+        let length = match self.copy_content(&source, &copy, metadata.len(), progress).map_err(write_error)? {
+            Some(length) => length,
+            None => {
+                let _ = std::fs::remove_file(&part);
+                return Err(Error::Stopped);
+            }
+        };
+        let sha256 = Digest(hash_file(&copy, &part, length, self.stop)?.finalize().into());
         if let Some(published) = published.filter(|published| *published != sha256) {
             let _ = std::fs::remove_file(&part);
             return Err(Error::LocalChecksum { path: path.to_owned(), published, actual: sha256 });
@@ -332,11 +338,39 @@ impl Place<'_> {
         Ok(self.described(&stamp, sha256, false))
     }
 
+    /// Returns how many bytes there were, `None` if it was stopped.
+    fn copy_content(
+        self,
+        source: &File,
+        mut copy: &File,
+        total: u64,
+        progress: Progress<'_>,
+    ) -> io::Result<Option<u64>> {
+        let mut tell = |here, ended| {
+            progress(Instant::now(), Transferred { here, fetched: here, total: Some(total), ended });
+        };
+        let mut done = 0;
+        let outcome = loop {
+            if self.stop.is_stopped() {
+                break Ok(None);
+            }
+            // Between files this is copy_file_range(2), by which a file system shares what it can.
+            match io::copy(&mut source.take(limits::COPY_STEP_BYTES), &mut copy) {
+                Ok(0) => break Ok(Some(done)),
+                Ok(copied) => done += copied,
+                Err(error) => break Err(error),
+            }
+            tell(done, false);
+        };
+        tell(done, true);
+        outcome
+    }
+
     fn local_checksum(self, path: &Path) -> Result<Option<Digest>, Error> {
         let beside = with_suffix(path, ".sha256");
         let text = match File::open(&beside) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.and_then(|file| io::read_to_string(io::Read::take(file, limits::CHECKSUM_BYTES_MAX))),
+            file => file.and_then(|file| io::read_to_string(file.take(limits::CHECKSUM_BYTES_MAX))),
         };
         let text = text.map_err(|source| self.read_error(&beside, source))?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

@@ -248,6 +248,7 @@ const REACHED: &[(&str, &str)] = &[
 /// Limits that no test reaches, and why.
 const NOT_REACHED: &[(&str, &str)] = &[
     ("RESOLVE_TIMEOUT", "the C library asks the host's own DNS server, which a test cannot replace"),
+    ("COPY_STEP_BYTES", "a pace and not a bound: how soon a copy is stopped"),
     ("FLUSH_BYTES", "a pace and not a bound: what is not on the disk by then is brought there in the end"),
     ("POLL_EVENTS", "what does not fit is in the next turn of the loop"),
     ("BOOT_PARTITION_PATIENCE", "an appliance without its disk; tests/lab has the disk come late, as a USB stick"),

@@ -239,15 +239,17 @@ impl Plan {
         // Cut first: between new data lie zeros, not what a longer copy left there.
         target.set_len(self.keep).map_err(Error::Write)?;
         target.set_len(self.size).map_err(Error::Write)?;
+        // One for all: a megabyte is asked of the kernel and given back anew each time.
+        let mut buffer = vec![0; ISO_BUFFER_BYTES];
         for file in &self.files {
             let failed = |source| Error::Data { path: file.path.clone(), source };
             match &file.content {
-                Content::Given(index) => copy_file(&mut *open(*index).map_err(failed)?, file, target)?,
+                Content::Given(index) => copy_file(&mut *open(*index).map_err(failed)?, file, target, &mut buffer)?,
                 Content::Known(bytes) => target.write_all_at(bytes, file.extent.offset).map_err(Error::Write)?,
             }
         }
         for (from, to) in &self.moves {
-            copy_run(source, *from, target, *to)?;
+            copy_run(source, *from, target, *to, &mut buffer)?;
         }
         for (offset, bytes) in &self.patches.0 {
             target.write_all_at(bytes, *offset).map_err(Error::Write)?;
@@ -308,12 +310,16 @@ fn fault(name: &str) -> Option<&'static str> {
     }
 }
 
-fn copy_file<T: Storage + ?Sized>(content: &mut dyn Read, file: &File, target: &T) -> Result<(), Error> {
+fn copy_file<T: Storage + ?Sized>(
+    content: &mut dyn Read,
+    file: &File,
+    target: &T,
+    buffer: &mut [u8],
+) -> Result<(), Error> {
     let changed = || Error::Changed { path: file.path.clone(), size: file.extent.length };
-    let mut buffer = vec![0; ISO_BUFFER_BYTES];
     let mut done = 0;
     loop {
-        let read = match content.read(&mut buffer) {
+        let read = match content.read(buffer) {
             Ok(0) => break,
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -333,8 +339,8 @@ fn copy_run<S: Storage + ?Sized, T: Storage + ?Sized>(
     from: Extent,
     target: &T,
     to: u64,
+    buffer: &mut [u8],
 ) -> Result<(), Error> {
-    let mut buffer = vec![0; ISO_BUFFER_BYTES];
     let mut done = 0;
     while done < from.length {
         let piece = buffer.len().min(usize::try_from(from.length - done).unwrap_or(usize::MAX));

@@ -1,6 +1,9 @@
 //! An ISO by its path or URL.
 
-use auroraboot::source::Verified;
+use std::fs::File;
+
+use auroraboot::limits;
+use auroraboot::source::{Verified, fetch};
 
 use super::*;
 
@@ -79,6 +82,27 @@ fn an_iso_of_this_machine_is_copied_once() {
     let error = host.fetch_iso(location).unwrap_err();
     assert!(error.contains(&format!("but sha256:{} stands in {location}.sha256", hex(b"other"))), "{error}");
     host.has(&newer, &noise(SIZE, 8));
+}
+
+#[test]
+fn a_copy_is_told_and_can_be_stopped() {
+    let host = Host::new("stopped-copy");
+    let path = host.dir.path().join("mine.img");
+    let large = File::create(&path).unwrap();
+    large.set_len(3 * limits::COPY_STEP_BYTES).unwrap();
+    let client = host.client();
+    let mut told = Vec::new();
+    let stopped = fetch_iso(&client, path.to_str().unwrap(), &host.iso(), &host.stamp(), &mut |_, now| {
+        told.push((now.here, now.total, now.ended));
+        client.stopper().stop();
+    });
+    assert!(matches!(stopped, Err(fetch::Error::Stopped)), "{stopped:?}");
+    let (step, total) = (limits::COPY_STEP_BYTES, Some(3 * limits::COPY_STEP_BYTES));
+    assert_eq!(told, [(step, total, false), (step, total, true)]);
+    assert!(!host.iso().exists() && !host.part().exists());
+    let whole = host.fetch_iso(path.to_str().unwrap()).unwrap();
+    assert_eq!(whole.size, 3 * step);
+    assert_eq!(host.told.lock().unwrap().iter().map(|now| now.here / step).collect::<Vec<_>>(), [1, 2, 3, 3]);
 }
 
 #[test]
