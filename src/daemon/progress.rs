@@ -64,7 +64,7 @@ fn set_current(text: Option<String>) {
 /// One for the process, as stderr is.
 static CURRENT: Mutex<Option<String>> = Mutex::new(None);
 
-/// Told while a build goes on after its download.
+/// Told while a build goes on after its download; with it goes what it told.
 #[derive(Debug)]
 pub struct BuildProgress {
     style: Style,
@@ -108,6 +108,14 @@ impl BuildProgress {
     }
 }
 
+impl Drop for BuildProgress {
+    fn drop(&mut self) {
+        if self.status.is_some() {
+            end(); // a build beside the servers has nobody who would clear the line after it
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,5 +134,17 @@ mod tests {
         let mut terminal = BuildProgress::new(Style::Terminal { columns: 13 });
         assert_eq!(terminal.text(start, progress), None);
         assert_eq!(terminal.text(start + limits::PROGRESS_REDRAW, progress).unwrap(), "\r\x1b[KBuild: layer");
+    }
+
+    #[test]
+    fn a_build_that_is_over_is_no_longer_shown_to_who_asks() {
+        let progress = media::Progress { layers_done: 0, layers: 1, bytes: 1_000 };
+        let start = Instant::now();
+        let mut build = BuildProgress::on_stderr();
+        build.update(start, progress);
+        build.update(start + limits::PROGRESS_REDRAW, progress);
+        assert!(current().is_some_and(|shown| shown.starts_with("Build: layer 1 of 1")));
+        drop(build);
+        assert_eq!(current(), None);
     }
 }
