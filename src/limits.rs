@@ -640,6 +640,9 @@ pub const PROCESS_END_POLL: Duration = Duration::from_millis(20);
 /// The data partition grows when it gains at least as much.
 pub const GROWTH_BYTES_MIN: u64 = 8 << 20;
 
+/// How long the kernel may take to show a partition that the table lists; it takes milliseconds.
+pub const PARTITION_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long a network that was set at a console is tried before it goes back to what it was, unless it is confirmed.
 pub const NETWORK_TRIAL: Duration = Duration::from_secs(60);
 

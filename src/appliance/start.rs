@@ -345,7 +345,7 @@ fn program() -> Program {
 /// Mounts the data partition. One that cannot be mounted is made anew: it holds nothing that cannot be fetched again.
 fn mount_data(appliance: &Appliance, boot: Option<&Boot>) -> Result<(), String> {
     let volume =
-        boot.and_then(|boot| boot.data.as_ref()).ok_or("there is no data partition beside the boot partition")?;
+        &find_or_make_data(appliance, boot.ok_or("there is no boot partition to find the data partition by")?)?;
     let at = Path::new(DATA);
     if let Some(files) = appliance.files.as_ref().filter(|files| files.is_resetting()) {
         data::remake(volume).map_err(|error| chain(&error))?;
@@ -374,6 +374,16 @@ fn mount_data(appliance: &Appliance, boot: Option<&Boot>) -> Result<(), String> 
         }
         data::Outcome::NeedsRemake(why) => Err(format!("the data partition cannot be used, even made anew: {why}")),
     }
+}
+
+fn find_or_make_data(appliance: &Appliance, boot: &Boot) -> Result<Volume, String> {
+    if let Some(volume) = &boot.data {
+        return Ok(volume.clone());
+    }
+    let failed = |error| format!("there is no data partition, and none can be made: {}", chain(&error));
+    let made = data::make::make(&Disks::default(), &boot.volume).map_err(failed)?;
+    appliance.notice(format!("there was no data partition: {} was made, {}", made.node.display(), ByteSize(made.size)));
+    Ok(made)
 }
 
 /// Everything that the server has to wait for: its disk, an address, the time.
