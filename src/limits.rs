@@ -643,6 +643,9 @@ pub const GROWTH_BYTES_MIN: u64 = 8 << 20;
 /// How long the kernel may take to show a partition that the table lists; it takes milliseconds.
 pub const PARTITION_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Power buttons that are listened to at a time: a thread each, and a keyboard may have one.
+pub const POWER_BUTTONS_MAX: usize = 16;
+
 /// How long a network that was set at a console is tried before it goes back to what it was, unless it is confirmed.
 pub const NETWORK_TRIAL: Duration = Duration::from_secs(60);
 

@@ -11,7 +11,7 @@ use super::parameters::Parameters;
 use super::power::{self, Action};
 use super::rights::{Capability, Rights};
 use super::watchdog::Watchdog;
-use super::{BOOT, DATA, clock, consoles, mounts};
+use super::{BOOT, DATA, buttons, clock, consoles, mounts};
 use crate::config::Config;
 use crate::daemon::log;
 use crate::daemon::supervise::{PlainHost, Program, Ring, Settings, Supervisor, Times};
@@ -69,7 +69,8 @@ fn run(ring: &Ring) -> Action {
     let (orders, ordered) = channel();
     obey_signals(signals, orders.clone());
 
-    let (modules, mut plugged) = load_modules(root);
+    let (modules, mut plugged, inputs) = load_modules(root);
+    obey_buttons(inputs, orders.clone());
     let mut watchdog =
         if parameters.has_watchdog { Watchdog::start(Path::new(WATCHDOG)) } else { Watchdog::disabled() };
     let clock_origin = clock::start(Path::new(RTC), seconds(parameters.build_time));
@@ -163,14 +164,25 @@ fn obey_signals(signals: io::Result<TerminationSignals>, orders: Sender<Order>) 
     }
 }
 
-/// Loads what the hardware needs, then and whenever something is plugged in; a message comes for each disk.
-fn load_modules(root: &Path) -> (Option<thread::JoinHandle<()>>, Receiver<()>) {
-    let (disk, plugged) = channel();
+fn obey_buttons(plugged: Receiver<()>, orders: Sender<Order>) {
+    let press = move || {
+        ::log::info!("The power button was pressed");
+        let _ = orders.send(Order::PowerOff); // an error means that it is ending already
+    };
+    let obey = move || buttons::obey(Path::new("/"), &plugged, press);
+    if let Err(error) = thread::Builder::new().name("buttons".to_owned()).spawn(obey) {
+        ::log::warn!("the power button has no effect: {error}");
+    }
+}
+
+/// Loads what the hardware needs, then and whenever something is plugged in; a message comes for each disk, and for each input device.
+fn load_modules(root: &Path) -> (Option<thread::JoinHandle<()>>, Receiver<()>, Receiver<()>) {
+    let ((disk, plugged), (input, inputs)) = (channel(), channel());
     let mut modules = match Modules::of_running_kernel(root) {
         Ok(modules) => modules,
         Err(error) => {
             ::log::warn!("{}", chain(&error));
-            return (None, plugged);
+            return (None, plugged, inputs);
         }
     };
     let uevents = Uevents::open();
@@ -184,17 +196,21 @@ fn load_modules(root: &Path) -> (Option<thread::JoinHandle<()>>, Receiver<()>) {
         loop {
             match uevents.next(limits::UEVENT_PATIENCE) {
                 Ok(Some(event)) if event.is_block() => drop(disk.send(())),
+                Ok(Some(event)) if event.is_input() => drop(input.send(())),
                 Ok(Some(event)) if event.is_add() => {
                     if let Some(modalias) = &event.modalias {
                         tell(modules.load_for(modalias));
                     }
                 }
                 Ok(_) => {}
-                Err(_) => tell(modules.coldplug(&sys)), // some messages were lost
+                Err(_) => {
+                    tell(modules.coldplug(&sys)); // some messages were lost
+                    let _ = (disk.send(()), input.send(()));
+                }
             }
         }
     };
-    (thread::Builder::new().name("modules".to_owned()).spawn(listen).ok(), plugged)
+    (thread::Builder::new().name("modules".to_owned()).spawn(listen).ok(), plugged, inputs)
 }
 
 fn tell(loaded: super::modules::Loaded) {

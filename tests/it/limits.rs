@@ -25,6 +25,7 @@ const REACHED: &[(&str, &str)] = &[
     ("PROCESS_KILL_TIMEOUT", "the_machine_ends_in_order"),
     ("PROCESS_END_POLL", "the_machine_ends_in_order"),
     ("PARTITION_PATIENCE", "one_that_the_kernel_was_slow_to_show_is_waited_for"),
+    ("POWER_BUTTONS_MAX", "only_so_many_buttons_are_listened_to"),
     ("GROWTH_BYTES_MIN", "a_partition_grows_only_for_what_is_worth_it"),
     ("CLOUD_CONFIG_BYTES_MAX", "what_cannot_be_read_says_what_and_why"),
     ("CLOUD_CONFIG_BYTES_WARN", "each_warning"),
