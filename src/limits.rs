@@ -546,12 +546,12 @@ pub const NETWORK_RECEIVE_BUFFER_BYTES: usize = 256 << 10;
 pub const NETWORK_BATCHES_PER_TURN: usize = 4;
 /// How often an interface's complaint about a server goes into the log.
 pub const NETWORK_COMPLAINT_EVERY: Duration = Duration::from_secs(60);
+/// How often another user of a static address is looked for, once there was one.
+pub const NETWORK_DUPLICATE_EVERY: Duration = Duration::from_secs(60);
 /// Interfaces that are looked after; a board with more has them in a bridge or bond.
 pub const NETWORK_INTERFACES_MAX: usize = 64;
 /// Name servers in resolv.conf: resolvers read three (resolv.conf(5), `MAXNS`).
 pub const NETWORK_DNS_MAX: usize = 3;
-/// The file in which an address is remembered.
-pub const NETWORK_LEASE_BYTES_MAX: u64 = 256;
 /// How long a time server has to answer.
 pub const NTP_PATIENCE: Duration = Duration::from_secs(3);
 /// Packets read as an answer to one question before other work has its turn.

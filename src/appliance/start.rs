@@ -97,7 +97,7 @@ fn run(ring: &Ring) -> Action {
     let appliance = Arc::new(Appliance::new(plain, parameters, files, network, orders.clone()));
     notices.into_iter().for_each(|notice| appliance.notice(notice));
     match &clock_origin {
-        Ok(origin) => ::log::info!("Clock: {}", origin.words()),
+        Ok(origin) => appliance.clock_is(origin.words()),
         Err(error) => appliance.notice(format!("the clock cannot be set: {error}")),
     }
     let is_time_known = matches!(clock_origin, Ok(clock::Origin::Kernel | clock::Origin::Battery));
@@ -330,7 +330,6 @@ fn start_network(config: Option<&Config>, parameters: &Parameters) -> io::Result
     let settings = config.map(|config| network::Settings::from(&config.network)).unwrap_or_default();
     let machine = network::Machine {
         resolv_conf: "/run/resolv.conf".into(),
-        lease: None,
         build_time: parameters.build_time,
         set_clock: Box::new(|time| {
             rtc::set_clock(time.duration_since(SystemTime::UNIX_EPOCH).map_err(io::Error::other)?)?;
@@ -426,7 +425,7 @@ fn make_ready(appliance: &Appliance, boot: Option<&Boot>, is_time_known: bool) {
     // TLS believes no certificate before the time is known: boards without a battery have to ask for it. What is cached can do without.
     appliance.plain.hold(Some("it waits for the time"));
     let deadline = Instant::now() + limits::CLOCK_PATIENCE;
-    while !is_time_known && !appliance.network.report().is_clock_set() && Instant::now() < deadline {
+    while !is_time_known && !appliance.network.report().is_clock_set && Instant::now() < deadline {
         thread::sleep(limits::READY_POLL);
     }
     appliance.plain.hold(None);
