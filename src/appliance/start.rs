@@ -403,9 +403,9 @@ fn find_or_make_data(appliance: &Appliance, boot: &Boot) -> Result<Volume, Strin
 
 /// Everything that the server has to wait for: its disk, an address, the time.
 fn make_ready(appliance: &Appliance, boot: Option<&Boot>, is_time_known: bool) {
-    let outcome = mount_data(appliance, boot);
-    match &outcome {
+    match mount_data(appliance, boot) {
         Ok(()) => {
+            appliance.data_is(Ok(()));
             let log = Path::new(DATA).join("log/auroraboot.log");
             if let Err(error) = appliance.plain.ring.keep_in(&log) {
                 appliance.notice(format!("the log is not kept: {}: {error}", log.display()));
@@ -415,9 +415,9 @@ fn make_ready(appliance: &Appliance, boot: Option<&Boot>, is_time_known: bool) {
             let instead = data::in_memory(Path::new(DATA)).map_err(|error| chain(&error));
             let instead = instead.err().unwrap_or_else(|| "images are kept in memory".to_owned());
             appliance.notice(format!("{why}; {instead}"));
+            appliance.data_is(Err(instead));
         }
     }
-    appliance.data_is(outcome);
     appliance.plain.hold(Some("it waits for an address"));
     while appliance.network.report().used().is_none() {
         thread::sleep(limits::READY_POLL);
