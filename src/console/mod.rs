@@ -14,7 +14,7 @@ mod protocol;
 mod screen;
 mod text;
 
-pub use protocol::{Answer, Change, Host, HostStatus, InterfaceStatus, Overview, Profile, Request, Shown};
+pub use protocol::{Answer, Change, Host, HostStatus, InterfaceStatus, Overview, Profile, Request, Secret, Shown};
 
 use crate::limits;
 use desk::Desk;

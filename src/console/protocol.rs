@@ -43,7 +43,17 @@ pub enum Request {
     /// As it was flashed: the configuration goes, and all that is kept on the data partition.
     FactoryReset,
     /// Whether this is the password that consoles ask for.
-    Password(String),
+    Password(Secret),
+}
+
+/// What must not be printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// A change of the configuration.

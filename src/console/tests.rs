@@ -67,7 +67,7 @@ fn host(request: &Request) -> Answer {
 
 fn locked_host(request: &Request) -> Answer {
     match request {
-        Request::Password(typed) if typed != "open" => Answer::Refused("wrong password".into()),
+        Request::Password(Secret(typed)) if typed != "open" => Answer::Refused("wrong password".into()),
         other => host(other),
     }
 }
@@ -389,7 +389,7 @@ fn a_refused_network_is_mended_where_it_was() {
 #[test]
 fn a_cloud_config_is_pasted_shown_checked_and_saved() {
     let mut trace = Trace::awake(|request| match request {
-        Request::Check(_) => Answer::Done("machines will: install".into()),
+        Request::Check(_) => Answer::Done("each machine: installs".into()),
         other => host(other),
     });
     let text = "#cloud-config\r\nusers:\r\n\t- name: é\n- key: \x1b[31m\r\r\n";
@@ -403,7 +403,7 @@ fn a_cloud_config_is_pasted_shown_checked_and_saved() {
         "{shown}"
     );
     assert!(
-        shown.contains("WARNING: 2 bytes that made no text") && shown.contains("machines will: install"),
+        shown.contains("WARNING: 2 bytes that made no text") && shown.contains("each machine: installs"),
         "{shown}"
     );
     trace.send(b"y\r");
@@ -415,7 +415,7 @@ fn a_cloud_config_is_pasted_shown_checked_and_saved() {
     trace.send(b"many\r".repeat(100).as_slice());
     assert!(trace.send(b".\r").ends_with(MORE));
     let shown = trace.send(b"q");
-    assert!(shown.ends_with("machines will: install\r\nSave it? [y/N] "), "the check is not skipped: {shown}");
+    assert!(shown.ends_with("each machine: installs\r\nSave it? [y/N] "), "the check is not skipped: {shown}");
     trace.send(b"n\rc\r-\ry\r");
     assert_eq!(trace.asked().pop(), Some(Request::Save(Change::CloudConfig(None))));
     assert!(trace.send(b"c\rp\r\r.\r").contains("Nothing was pasted"));

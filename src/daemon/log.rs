@@ -4,7 +4,7 @@
 //! with it the work or the end of the program. So a line waits for [`limits::LOG_PATIENCE`] at most; from then on lines are dropped at once,
 //! and counted, until there is room again.
 
-use crate::daemon::supervise::Ring;
+use crate::daemon::ring::Ring;
 use crate::limits;
 use crate::sys::terminal;
 use crate::sys::time::LocalTime;

@@ -23,6 +23,7 @@ pub mod prepare;
 pub mod progress;
 pub mod pulse;
 pub mod registry_layers;
+pub mod ring;
 pub mod run;
 pub mod serve;
 pub mod state;

@@ -2,7 +2,7 @@
 
 use super::{Dialog, menu};
 use crate::console::desk::Desk;
-use crate::console::protocol::{Answer, Request};
+use crate::console::protocol::{Answer, Request, Secret};
 use crate::limits;
 use std::time::Instant;
 
@@ -26,14 +26,14 @@ impl Login {
         if let Some(until) = locked_until {
             say_wait(desk, until);
         } else {
-            desk.ask(Request::Password(String::new()));
+            desk.ask(Request::Password(Secret(String::new())));
         }
         Self { is_typed: false, locked_until }
     }
 
     pub(super) fn line(self, desk: &mut Desk, line: &str) -> Dialog {
         if !line.is_empty() {
-            desk.ask(Request::Password(line.to_owned()));
+            desk.ask(Request::Password(Secret(line.to_owned())));
         }
         Dialog::Login(Self { is_typed: true, ..self })
     }

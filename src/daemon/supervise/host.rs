@@ -1,8 +1,9 @@
 //! What consoles are answered on any Linux host: all but its network and its power, which are its own business.
 
-use super::{Ring, Settings, Supervisor};
+use super::{Settings, Supervisor};
 use crate::config::{Args, ConfigError};
 use crate::console::{Answer, Host, HostStatus, InterfaceStatus, Overview, Request};
+use crate::daemon::ring::Ring;
 use crate::status::{Question, Reply};
 use crate::sys::netlink;
 use crate::sys::time::LocalTime;
@@ -129,7 +130,7 @@ impl Host for PlainHost {
                 self.supervisor.restart();
                 Answer::Done(String::new())
             }
-            Request::Password(typed) => self.password(&typed),
+            Request::Password(typed) => self.password(&typed.0),
             Request::Answer(_) => Answer::Refused("nothing is asked".to_owned()),
             Request::ConfirmNetwork | Request::RevertNetwork => {
                 Answer::Refused("the network is this host's own".to_owned())

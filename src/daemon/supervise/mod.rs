@@ -4,14 +4,13 @@
 //! A fault of the server takes the server down and nothing else: the consoles, the log and, on the appliance, the network stay.
 
 mod host;
-mod ring;
 mod settings;
 
 pub use host::{NO_IMAGE, PlainHost, arguments};
-pub use ring::Ring;
 pub use settings::{CONSOLE_CLOUD_FILE, CONSOLE_FILE, Folder, Layers, Settings, SettingsError, Store};
 
 use crate::daemon::control::Caller;
+use crate::daemon::ring::Ring;
 use crate::limits;
 use crate::status::{Question, Reply, Status};
 use crate::sys::process::{Pidfd, hand_down};

@@ -117,7 +117,13 @@ impl Settings {
     /// As [`Settings::load`].
     pub fn shown(&self) -> Result<Vec<Shown>, ConfigError> {
         let (config, _) = self.load()?;
-        let shown = |row: config::Row| Shown { key: row.key, value: row.value, origin: row.origin.unwrap_or_default() };
+        // Nobody gave `--cloud-config` where the file was found beside the others; its name says where.
+        let was_found =
+            self.args().cloud_config.is_some_and(|path| Path::new(&path).starts_with(self.store.directory()));
+        let shown = |row: config::Row| {
+            let origin = row.origin.filter(|_| row.key != "cloud_config" || !was_found);
+            Shown { key: row.key, value: row.value, origin: origin.unwrap_or_default() }
+        };
         Ok(config::rows(&config).into_iter().map(shown).collect())
     }
 
@@ -129,7 +135,7 @@ impl Settings {
         let (config, warnings) = self.load_with(change)?;
         let mut lines: Vec<String> = warnings.iter().map(Warning::to_string).collect();
         if let (Change::CloudConfig(Some(_)), Some(cloud)) = (change, &config.cloud_config) {
-            lines.extend(cloud.summary().map(|does| format!("machines will: {does}")));
+            lines.extend(cloud.summary().map(|does| format!("each machine: {does}")));
         }
         Ok(lines.join("\n"))
     }
@@ -358,10 +364,12 @@ mod tests {
             settings("cloud", &[], "container_image: a:1\ncloud_config: |\n  #cloud-config\n  a: 1\n");
         let cloud = b"#cloud-config\ninstall:\n  auto: true\nusers:\n- name: kairos\n".to_vec();
         let said = settings.check(&Change::CloudConfig(Some(cloud.clone()))).unwrap();
-        assert!(said.contains("group admin") && said.contains("machines will: "), "{said}");
+        assert!(said.contains("group admin") && said.contains("each machine: installs"), "{said}");
         assert!(!folder.join(CONSOLE_CLOUD_FILE).exists(), "a check changes nothing");
         settings.save(&Change::CloudConfig(Some(cloud.clone()))).unwrap();
         assert_eq!(settings.load().unwrap().0.cloud_config.unwrap().bytes(), cloud);
+        let shown = settings.shown().unwrap().pop().unwrap();
+        assert!(shown.value.contains(CONSOLE_CLOUD_FILE) && shown.origin.is_empty(), "{shown:?}");
         settings.save(&Change::CloudConfig(None)).unwrap();
         assert_eq!(settings.load().unwrap().0.cloud_config.unwrap().bytes(), b"#cloud-config\na: 1\n");
         fs::remove_dir_all(&folder).unwrap();

@@ -30,7 +30,7 @@ impl Host for ScriptedHost {
         self.note(&request);
         match request {
             Request::Password(typed) => match self.password {
-                Some(password) if typed != password => Answer::Refused("wrong password".to_owned()),
+                Some(password) if typed.0 != password => Answer::Refused("wrong password".to_owned()),
                 _ => done(""),
             },
             Request::Status => Answer::Status(Box::new(self.overview())),
@@ -177,7 +177,9 @@ fn check(change: &Change) -> Answer {
         Change::Settings(keys) | Change::Network(keys) => keys.clone(),
         Change::CloudConfig(None) => Vec::new(),
         Change::CloudConfig(Some(text)) if text.starts_with(b"#cloud-config\n") => {
-            return done("no user is in group admin\nmachines will: install by themselves, and reboot");
+            return done(
+                "no user is in group admin\neach machine: installs to the largest disk without asking, then reboots",
+            );
         }
         Change::CloudConfig(Some(_)) => {
             return done("the first line is not #cloud-config: machines ignore it without a word");
