@@ -549,12 +549,12 @@ pub const NETWORK_RECEIVE_BUFFER_BYTES: usize = 256 << 10;
 pub const NETWORK_BATCHES_PER_TURN: usize = 4;
 /// How often an interface's complaint about a server goes into the log.
 pub const NETWORK_COMPLAINT_EVERY: Duration = Duration::from_secs(60);
+/// How often another user of a static address is looked for, once there was one.
+pub const NETWORK_DUPLICATE_EVERY: Duration = Duration::from_secs(60);
 /// Interfaces that are looked after; a board with more has them in a bridge or bond.
 pub const NETWORK_INTERFACES_MAX: usize = 64;
 /// Name servers in resolv.conf: resolvers read three (resolv.conf(5), `MAXNS`).
 pub const NETWORK_DNS_MAX: usize = 3;
-/// The file in which an address is remembered.
-pub const NETWORK_LEASE_BYTES_MAX: u64 = 256;
 /// How long a time server has to answer.
 pub const NTP_PATIENCE: Duration = Duration::from_secs(3);
 /// Packets read as an answer to one question before other work has its turn.
@@ -642,6 +642,12 @@ pub const PROCESS_END_POLL: Duration = Duration::from_millis(20);
 
 /// The data partition grows when it gains at least as much.
 pub const GROWTH_BYTES_MIN: u64 = 8 << 20;
+
+/// How long the kernel may take to show a partition that the table lists; it takes milliseconds.
+pub const PARTITION_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Power buttons that are listened to at a time: a thread each, and a keyboard may have one.
+pub const POWER_BUTTONS_MAX: usize = 16;
 
 /// How long a network that was set at a console is tried before it goes back to what it was, unless it is confirmed.
 pub const NETWORK_TRIAL: Duration = Duration::from_secs(60);

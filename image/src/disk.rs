@@ -8,8 +8,8 @@
 
 use std::io;
 
-use auroraboot::iso::gpt::{self, Gpt, Guid, Partition, TYPE_BASIC_DATA, TYPE_ESP};
-use auroraboot::iso::mbr::{Entry, Mbr, SECTOR};
+use auroraboot::iso::gpt::{self, Gpt, Guid, Partition, TYPE_BASIC_DATA, TYPE_ESP, TYPE_LINUX};
+use auroraboot::iso::mbr::{Entry, KIND_LINUX, Mbr, SECTOR};
 use auroraboot::storage::Storage;
 use sha2::{Digest, Sha256};
 
@@ -135,16 +135,14 @@ impl Kind {
 
     const fn mbr(self) -> u8 {
         match self {
-            Self::Data => 0x83, // Linux
-            _ => 0x0c,          // FAT32 with LBA addresses
+            Self::Data => KIND_LINUX,
+            _ => 0x0c, // FAT32 with LBA addresses
         }
     }
 }
 
 /// "Hah!IdontNeedEFI": where GRUB puts its core on a disk with GPT (GRUB manual, "BIOS installation").
 const TYPE_BIOS_BOOT: Guid = Guid::new(0x2168_6148, 0x6449, 0x6e6f, [0x74, 0x4e, 0x65, 0x65, 0x64, 0x45, 0x46, 0x49]);
-/// "Linux filesystem data".
-const TYPE_LINUX: Guid = Guid::new(0x0fc6_3daf, 0x8483, 0x4772, [0x8e, 0x79, 0x3d, 0x69, 0xd8, 0x47, 0x7d, 0xe4]);
 
 /// A GUID that depends on what it is for alone (RFC 9562 §5.8: version 8, made by the vendor's own rule).
 fn guid(seed: &[u8], what: &str) -> Guid {

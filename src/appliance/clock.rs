@@ -22,8 +22,8 @@ impl Origin {
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
-            Self::Kernel => "set by the kernel",
-            Self::Battery => "set by the machine's own clock",
+            // From the same clock, by the kernel's own driver.
+            Self::Kernel | Self::Battery => "set by the machine's own clock",
             Self::Build => "not known: set to when the image was built",
         }
     }

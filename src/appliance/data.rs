@@ -1,5 +1,6 @@
 //! The data partition: what the server keeps between two boots. It holds nothing that cannot be fetched or built again.
 
+pub mod make;
 pub mod seed;
 pub mod table;
 

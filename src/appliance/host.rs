@@ -36,6 +36,8 @@ pub struct Appliance {
     notices: Mutex<Vec<String>>,
     /// Where caches and logs lie, when it could be mounted.
     data: Mutex<Result<(), String>>,
+    /// What set the clock before the network could.
+    clock: Mutex<&'static str>,
     questions: Questions,
 }
 
@@ -57,9 +59,10 @@ impl Appliance {
         orders: Sender<Order>,
     ) -> Self {
         let data = Mutex::new(Err("it was not looked for yet".to_owned()));
-        let (orders, trial, notices) = (Mutex::new(orders), Mutex::default(), Mutex::default());
+        let (orders, trial, notices, clock) =
+            (Mutex::new(orders), Mutex::default(), Mutex::default(), Mutex::default());
         let questions = Questions::new(Patience::default());
-        Self { plain, parameters, files, network, orders, trial, notices, data, questions }
+        Self { plain, parameters, files, network, orders, trial, notices, data, clock, questions }
     }
 
     /// What this host offers at its consoles.
@@ -74,6 +77,12 @@ impl Appliance {
         let what = what.into();
         self.plain.ring.push(&what);
         lock(&self.notices).push(what);
+    }
+
+    /// What set the clock at the start.
+    pub fn clock_is(&self, origin: &'static str) {
+        log::info!("Clock: {origin}");
+        *lock(&self.clock) = origin;
     }
 
     /// How the data partition is: in use, or why not.
@@ -102,7 +111,9 @@ impl Appliance {
         let report = self.network.report();
         let host = &mut overview.host;
         host.name.clone_from(&report.hostname);
-        host.clock = format!("{} ({})", host.clock, report.clock);
+        let origin = Some(*lock(&self.clock)).filter(|origin| !origin.is_empty() && !report.is_clock_set);
+        let origin = origin.map(|origin| format!("{origin}; ")).unwrap_or_default();
+        host.clock = format!("{} ({origin}{})", host.clock, report.clock);
         host.uptime = uptime().unwrap_or(host.uptime);
         host.interfaces = report.interfaces.iter().map(interface_status).collect();
         host.data = match &*lock(&self.data) {

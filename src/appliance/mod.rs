@@ -7,6 +7,7 @@
 //! without, for there is nobody to start this again but the watchdog.
 
 pub mod boot_partition;
+pub mod buttons;
 pub mod clock;
 mod consoles;
 pub mod data;

@@ -11,7 +11,7 @@ use super::parameters::Parameters;
 use super::power::{self, Action};
 use super::rights::{Capability, Rights};
 use super::watchdog::Watchdog;
-use super::{BOOT, DATA, clock, consoles, mounts};
+use super::{BOOT, DATA, buttons, clock, consoles, mounts};
 use crate::config::Config;
 use crate::daemon::log;
 use crate::daemon::ring::Ring;
@@ -70,7 +70,8 @@ fn run(ring: &Ring) -> Action {
     let (orders, ordered) = channel();
     obey_signals(signals, orders.clone());
 
-    let (modules, mut plugged) = load_modules(root);
+    let (modules, mut plugged, inputs) = load_modules(root);
+    obey_buttons(inputs, orders.clone());
     let mut watchdog =
         if parameters.has_watchdog { Watchdog::start(Path::new(WATCHDOG)) } else { Watchdog::disabled() };
     let clock_origin = clock::start(Path::new(RTC), seconds(parameters.build_time));
@@ -97,7 +98,7 @@ fn run(ring: &Ring) -> Action {
     let appliance = Arc::new(Appliance::new(plain, parameters, files, network, orders.clone()));
     notices.into_iter().for_each(|notice| appliance.notice(notice));
     match &clock_origin {
-        Ok(origin) => ::log::info!("Clock: {}", origin.words()),
+        Ok(origin) => appliance.clock_is(origin.words()),
         Err(error) => appliance.notice(format!("the clock cannot be set: {error}")),
     }
     let is_time_known = matches!(clock_origin, Ok(clock::Origin::Kernel | clock::Origin::Battery));
@@ -164,14 +165,25 @@ fn obey_signals(signals: io::Result<TerminationSignals>, orders: Sender<Order>) 
     }
 }
 
-/// Loads what the hardware needs, then and whenever something is plugged in; a message comes for each disk.
-fn load_modules(root: &Path) -> (Option<thread::JoinHandle<()>>, Receiver<()>) {
-    let (disk, plugged) = channel();
+fn obey_buttons(plugged: Receiver<()>, orders: Sender<Order>) {
+    let press = move || {
+        ::log::info!("The power button was pressed");
+        let _ = orders.send(Order::PowerOff); // an error means that it is ending already
+    };
+    let obey = move || buttons::obey(Path::new("/"), &plugged, press);
+    if let Err(error) = thread::Builder::new().name("buttons".to_owned()).spawn(obey) {
+        ::log::warn!("the power button has no effect: {error}");
+    }
+}
+
+/// Loads what the hardware needs, then and whenever something is plugged in; a message comes for each disk, and for each input device.
+fn load_modules(root: &Path) -> (Option<thread::JoinHandle<()>>, Receiver<()>, Receiver<()>) {
+    let ((disk, plugged), (input, inputs)) = (channel(), channel());
     let mut modules = match Modules::of_running_kernel(root) {
         Ok(modules) => modules,
         Err(error) => {
             ::log::warn!("{}", chain(&error));
-            return (None, plugged);
+            return (None, plugged, inputs);
         }
     };
     let uevents = Uevents::open();
@@ -185,17 +197,21 @@ fn load_modules(root: &Path) -> (Option<thread::JoinHandle<()>>, Receiver<()>) {
         loop {
             match uevents.next(limits::UEVENT_PATIENCE) {
                 Ok(Some(event)) if event.is_block() => drop(disk.send(())),
+                Ok(Some(event)) if event.is_input() => drop(input.send(())),
                 Ok(Some(event)) if event.is_add() => {
                     if let Some(modalias) = &event.modalias {
                         tell(modules.load_for(modalias));
                     }
                 }
                 Ok(_) => {}
-                Err(_) => tell(modules.coldplug(&sys)), // some messages were lost
+                Err(_) => {
+                    tell(modules.coldplug(&sys)); // some messages were lost
+                    let _ = (disk.send(()), input.send(()));
+                }
             }
         }
     };
-    (thread::Builder::new().name("modules".to_owned()).spawn(listen).ok(), plugged)
+    (thread::Builder::new().name("modules".to_owned()).spawn(listen).ok(), plugged, inputs)
 }
 
 fn tell(loaded: super::modules::Loaded) {
@@ -315,7 +331,6 @@ fn start_network(config: Option<&Config>, parameters: &Parameters) -> io::Result
     let settings = config.map(|config| network::Settings::from(&config.network)).unwrap_or_default();
     let machine = network::Machine {
         resolv_conf: "/run/resolv.conf".into(),
-        lease: None,
         build_time: parameters.build_time,
         set_clock: Box::new(|time| {
             rtc::set_clock(time.duration_since(SystemTime::UNIX_EPOCH).map_err(io::Error::other)?)?;
@@ -346,7 +361,7 @@ fn program() -> Program {
 /// Mounts the data partition. One that cannot be mounted is made anew: it holds nothing that cannot be fetched again.
 fn mount_data(appliance: &Appliance, boot: Option<&Boot>) -> Result<(), String> {
     let volume =
-        boot.and_then(|boot| boot.data.as_ref()).ok_or("there is no data partition beside the boot partition")?;
+        &find_or_make_data(appliance, boot.ok_or("there is no boot partition to find the data partition by")?)?;
     let at = Path::new(DATA);
     if let Some(files) = appliance.files.as_ref().filter(|files| files.is_resetting()) {
         data::remake(volume).map_err(|error| chain(&error))?;
@@ -377,11 +392,21 @@ fn mount_data(appliance: &Appliance, boot: Option<&Boot>) -> Result<(), String> 
     }
 }
 
+fn find_or_make_data(appliance: &Appliance, boot: &Boot) -> Result<Volume, String> {
+    if let Some(volume) = &boot.data {
+        return Ok(volume.clone());
+    }
+    let failed = |error| format!("there is no data partition, and none can be made: {}", chain(&error));
+    let made = data::make::make(&Disks::default(), &boot.volume).map_err(failed)?;
+    appliance.notice(format!("there was no data partition: {} was made, {}", made.node.display(), ByteSize(made.size)));
+    Ok(made)
+}
+
 /// Everything that the server has to wait for: its disk, an address, the time.
 fn make_ready(appliance: &Appliance, boot: Option<&Boot>, is_time_known: bool) {
-    let outcome = mount_data(appliance, boot);
-    match &outcome {
+    match mount_data(appliance, boot) {
         Ok(()) => {
+            appliance.data_is(Ok(()));
             let log = Path::new(DATA).join("log/auroraboot.log");
             if let Err(error) = appliance.plain.ring.keep_in(&log) {
                 appliance.notice(format!("the log is not kept: {}: {error}", log.display()));
@@ -391,9 +416,9 @@ fn make_ready(appliance: &Appliance, boot: Option<&Boot>, is_time_known: bool) {
             let instead = data::in_memory(Path::new(DATA)).map_err(|error| chain(&error));
             let instead = instead.err().unwrap_or_else(|| "images are kept in memory".to_owned());
             appliance.notice(format!("{why}; {instead}"));
+            appliance.data_is(Err(instead));
         }
     }
-    appliance.data_is(outcome);
     appliance.plain.hold(Some("it waits for an address"));
     while appliance.network.report().used().is_none() {
         thread::sleep(limits::READY_POLL);
@@ -401,7 +426,7 @@ fn make_ready(appliance: &Appliance, boot: Option<&Boot>, is_time_known: bool) {
     // TLS believes no certificate before the time is known: boards without a battery have to ask for it. What is cached can do without.
     appliance.plain.hold(Some("it waits for the time"));
     let deadline = Instant::now() + limits::CLOCK_PATIENCE;
-    while !is_time_known && !appliance.network.report().is_clock_set() && Instant::now() < deadline {
+    while !is_time_known && !appliance.network.report().is_clock_set && Instant::now() < deadline {
         thread::sleep(limits::READY_POLL);
     }
     appliance.plain.hold(None);

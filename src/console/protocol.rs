@@ -116,7 +116,7 @@ pub struct HostStatus {
     pub data: String,
     /// What the server does while it is not there to be asked, such as `no image is set`.
     pub server: String,
-    /// How often the server ended by itself and was started again.
+    /// How often the server ended by itself and was started again, since its configuration was changed.
     pub restarts: u32,
     /// What the operator should know, a sentence each.
     pub notices: Vec<String>,

@@ -14,6 +14,9 @@ pub const KIND_PROTECTIVE: u8 = 0xee;
 /// Partition type of an EFI system partition in an MBR (UEFI §5.2.2).
 pub const KIND_ESP: u8 = 0xef;
 
+/// Partition type of data of Linux.
+pub const KIND_LINUX: u8 = 0x83;
+
 /// Why a sector is not a master boot record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {

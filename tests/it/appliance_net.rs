@@ -62,7 +62,6 @@ impl Lan {
         let (set_hostname, hostname) = channel();
         let machine = Machine {
             resolv_conf: self.dir.join("resolv.conf"),
-            lease: Some(self.dir.join("lease")),
             build_time: UNIX_EPOCH + BUILT,
             set_clock: Box::new(move |time| set_clock.send(time).map_err(std::io::Error::other)),
             set_hostname: Box::new(move |name| set_hostname.send(name.to_owned()).map_err(std::io::Error::other)),
@@ -203,7 +202,6 @@ fn a_lease_brings_everything_with_it() {
     assert_eq!(running.hostname.try_iter().collect::<Vec<_>>(), ["auroraboot"]);
     let leases = fs::read_to_string(lan.dir.join("leases")).unwrap();
     assert!(leases.contains(&format!("{own} auroraboot 01:")), "name and client id: {leases}");
-    assert_eq!(fs::read_to_string(lan.dir.join("lease")).unwrap(), format!("eth0 {own}\n"));
     let began = Instant::now();
     running.network.stop();
     assert!(began.elapsed() < Duration::from_secs(2), "the thread ends promptly");
@@ -305,6 +303,30 @@ fn static_settings_and_back() {
     running.wait_for("static again", is_fixed);
     let left = lan.show(&["-4", "addr", "show", "dev", "eth0"]);
     assert_eq!(left.matches("inet ").count(), 1, "{left}");
+}
+
+#[test]
+fn a_static_address_that_another_host_has_is_told_until_it_has_gone() {
+    let lan = Lan::new();
+    ip(&["-n", &lan.others, "addr", "add", "10.55.0.5/32", "dev", "lo"]);
+    let other = within(&lan.others, netlink::interfaces).unwrap();
+    let other = other.iter().find(|found| found.name == "eth0").unwrap().mac.unwrap();
+    let own = Ipv4Addr::new(10, 55, 0, 5);
+    let address_is = Address::Static { ip: own, prefix_length: 24 };
+    let running = lan.start(Settings { address: address_is, ..Settings::default() });
+    let notice = format!("10.55.0.5 is used by the machine {other} as well: give one of the two another address");
+    running.wait_for("told, and used", |report| report.notices == [notice.clone()] && address(report) == Some(own));
+    // The other one leaves; with the cable put back it is looked for at once.
+    ip(&["-n", &lan.others, "addr", "del", "10.55.0.5/32", "dev", "lo"]);
+    lan.plug("eth0", false);
+    running.wait_for("no link", |report| report.notices == ["No interface has a link: plug in a network cable"]);
+    lan.plug("eth0", true);
+    let neighbours = || {
+        let output = Command::new("ip").args(["-n", &lan.others, "neigh", "show", "10.55.0.5"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    ip(&["-n", &lan.others, "neigh", "add", "10.55.0.5", "lladdr", "02:00:00:00:00:01", "nud", "stale", "dev", "eth0"]);
+    running.wait_for("all is well", |report| report.notices.is_empty() && !neighbours().contains("02:00:00:00:00:01"));
 }
 
 #[test]
@@ -411,19 +433,6 @@ fn a_flood_on_the_clients_port_is_got_over() {
     let (request, _) = server.receive(message::REQUEST);
     server.answer(&request, message::ACK);
     running.wait_for_lease("a lease", |ip| ip == Ipv4Addr::new(10, 55, 0, 77));
-}
-
-#[test]
-fn an_address_is_asked_for_again_after_a_restart() {
-    let lan = Lan::new();
-    fs::write(lan.dir.join("lease"), "eth0 10.55.0.77\n").unwrap();
-    let server = Scripted::new(&lan);
-    let running = lan.start(Settings::default());
-    let (request, _) = server.receive(message::REQUEST);
-    let wanted = Packet::parse(&request).unwrap().option_array(options::REQUESTED_ADDRESS).unwrap();
-    assert_eq!(wanted, Some([10, 55, 0, 77]));
-    server.answer(&request, message::ACK);
-    running.wait_for_lease("the lease", |ip| ip == Ipv4Addr::new(10, 55, 0, 77));
 }
 
 #[test]

@@ -8,7 +8,9 @@ import json
 import os
 import random
 import re
+import socket
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -22,6 +24,10 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "target/image"
 # How the machine with the appliance starts, and the board whose image is in it.
 BOXES = {"x86-bios": ("iso-bios-usb", "x86-pc"), "x86-uefi": ("iso-uefi-usb", "x86-pc"), "x86-sb": ("iso-uefi-sb", "x86-pc"), "arm64": ("iso-aavmf-usb", "arm64-uefi")}
+# Switched off by their power buttons (ACPI), the others from their consoles.
+BY_BUTTON = ("x86-uefi", "arm64")
+# Whose disk comes without a data partition: it is to be made.
+WITHOUT_DATA = ("x86-uefi",)
 MEMORY_MIB = 512
 SECTOR = 512
 GROWN_MIN = 4 << 30  # bytes; the stick has twice that
@@ -35,6 +41,22 @@ class Box(Node):
         super().__init__(lan, tap, firmware, directory, MEMORY_MIB, timeout=1800, iso=image, until="never")
         self.output, self.news = b"", threading.Condition()
         self.disk = None
+
+    def qemu(self):
+        command = super().qemu()
+        command[command.index("-monitor") + 1] = f"unix:{self.monitor},server=on,wait=off"
+        return command
+
+    @property
+    def monitor(self):
+        """Not beside the disk: the path of a socket has 107 bytes at most."""
+        return Path(tempfile.gettempdir()) / f"auroraboot-box-{os.getpid()}-{self.tap}"
+
+    def press_power(self):
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.connect(str(self.monitor))
+            monitor.sendall(b"system_powerdown\n")
+            monitor.recv(4096)  # it greets, and was there
 
     def drive(self):
         if self.disk is None:
@@ -89,6 +111,9 @@ class Appliance:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.image = self.directory / "appliance.img"
         run("cp", "--sparse=always", "--reflink=auto", str(source), str(self.image))
+        self.by_button = box in BY_BUTTON
+        if box in WITHOUT_DATA:
+            run("sfdisk", "--quiet", "--delete", str(self.image), str(len(self.partitions(self.image))))
         rendered = TEMPLATE.replace("[[ .lab.hostname ]]", HOSTNAME)
         self.config_sha256 = hashlib.sha256(rendered.encode()).hexdigest()
         settings = [*settings, "arch=amd64"]  # of the machines, whatever the appliance is
@@ -107,7 +132,9 @@ class Appliance:
 
     def boot_offset(self):
         """In bytes."""
-        return self.partitions(self.image)[-2]["start"] * SECTOR
+        # The last one of these types: the data partition is of another.
+        of_fat = [row for row in self.partitions(self.image) if row["type"].lower() in ("ebd0a0a2-b9e5-4433-87c0-68b6b72699c7", "c")]
+        return of_fat[-1]["start"] * SECTOR
 
     @staticmethod
     def partitions(disk):
@@ -159,9 +186,14 @@ class Appliance:
         return []
 
     def interrupt(self, timeout=60):
-        """Switches it off from its console, and looks at its disk. Returns what is wrong, or None."""
+        """Switches it off by its button or from its console, and looks at its disk. Returns what is wrong, or None."""
         try:
             self.box.expect("h help", 30, send="\r", every=3)
+            if self.by_button:
+                self.box.press_power()
+                self.box.expect(r"\[off\]", timeout)
+                self.box.join()
+                return self.judge_disk()
             self.box.expect(r"Power \(", 10, send="p\r")
             self.box.expect(r"\[y/N\]", 10, send="2\r")
             self.box.expect(r"\[off\]", timeout, send="y\r")

@@ -1,4 +1,4 @@
-//! Growing a partition to the end of its disk, by writes of which each leaves a table that can be read.
+//! A partition is added behind the others, or grows to the end of its disk, by writes of which each leaves a table that can be read.
 //!
 //! MBR: one sector. GPT: the header holds the checksum of the entries, so the two cannot change at once in place. Linux takes the backup only
 //! when its command line says `gpt`, and GRUB never does, so the primary copy has to be whole at any moment. Hence, each step on
@@ -13,8 +13,8 @@
 
 use std::io;
 
-use crate::iso::gpt::{self, Gpt};
-use crate::iso::mbr::{self, KIND_PROTECTIVE, Mbr, SECTOR};
+use crate::iso::gpt::{self, Gpt, Guid, TYPE_LINUX};
+use crate::iso::mbr::{self, KIND_LINUX, KIND_PROTECTIVE, Mbr, SECTOR};
 use crate::limits::GROWTH_BYTES_MIN;
 use crate::storage::Storage;
 
@@ -35,11 +35,15 @@ pub enum Error {
     NotListed,
     #[error("another partition lies behind it")]
     NotLast,
+    #[error("only {free} MiB are free behind the last partition, and {needed} are needed")]
+    NoRoom { free: u64, needed: u64 },
+    #[error("the partition table is full")]
+    Full,
     #[error("the disk has {disk} sectors, fewer than its partition table needs ({needed})")]
     DiskTooSmall { disk: u64, needed: u64 },
 }
 
-/// The partition that is to grow, as the kernel knows it: in bytes.
+/// A partition as the kernel knows it: in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// From 1 on.
@@ -52,7 +56,7 @@ pub struct Place {
 pub struct Plan {
     /// Byte offsets, and what is written there.
     pub writes: Vec<(u64, Vec<u8>)>,
-    /// Bytes of the partition in the table as it is.
+    /// Bytes of the partition in the table as it is; 0 when it is not there.
     pub from: u64,
     /// Bytes of the partition in the new table; the same when only the rest of the table needs mending.
     pub to: u64,
@@ -76,25 +80,146 @@ impl Plan {
 /// # Errors
 /// A table that is damaged, of another kind, or not the one that the kernel read; a partition that is not the last one.
 pub fn plan<S: Storage + ?Sized>(disk: &S, disk_bytes: u64, place: Place) -> Result<Plan, Error> {
-    let mut sector = [0; SECTOR as usize];
-    disk.read_exact_at(&mut sector, 0).map_err(Error::Read)?;
-    let mbr = Mbr::decode(&sector)?.ok_or(Error::NoTable)?;
     let sectors = disk_bytes / SECTOR;
-    if mbr.entries.iter().any(|entry| entry.kind == KIND_PROTECTIVE) {
-        plan_gpt(disk, mbr, sectors, place)
-    } else {
-        plan_mbr(mbr, sectors, place)
+    match read(disk)? {
+        Table::Gpt(mbr, old) => plan_gpt(disk, &mbr, old, sectors, place),
+        Table::Mbr(mbr) => plan_mbr(mbr, sectors, place),
     }
 }
 
-fn plan_mbr(mut mbr: Mbr, sectors: u64, place: Place) -> Result<Plan, Error> {
-    let index = usize::try_from(place.index).ok().and_then(|index| index.checked_sub(1)).ok_or(Error::NotListed)?;
+/// A partition that does not exist yet.
+#[derive(Debug, Clone, Copy)]
+pub struct New<'a> {
+    /// Bytes that it has at least; it takes all that is free.
+    pub bytes: u64,
+    pub guid: Guid,
+    pub name: &'a str,
+}
+
+/// How a `new` partition comes to be behind the one at `last`, and where.
+///
+/// # Errors
+/// As for [`plan`], where `last` takes the place of the partition that grows; too little room, or no free entry.
+pub fn plan_new<S: Storage + ?Sized>(
+    disk: &S,
+    disk_bytes: u64,
+    last: Place,
+    new: New<'_>,
+) -> Result<(Place, Plan), Error> {
+    let sectors = disk_bytes / SECTOR;
+    match read(disk)? {
+        Table::Gpt(mbr, old) => {
+            let (_, own) = find_last(&old, last)?;
+            let mut table = fitted(old, own, sectors)?;
+            let used = table.partitions.iter().filter(|partition| !partition.is_unused());
+            let behind = used.map(|partition| partition.last_lba.saturating_add(1)).max().unwrap_or(u64::MAX);
+            let (first, length) = room_behind(behind, table.last_usable_lba() + 1, new.bytes)?;
+            let index = table.partitions.iter().position(gpt::Partition::is_unused).unwrap_or(table.partitions.len());
+            if index >= table.slots as usize {
+                return Err(Error::Full);
+            }
+            if index == table.partitions.len() {
+                table.partitions.push(gpt::Partition::UNUSED);
+            }
+            table.partitions[index] = gpt::Partition::new(TYPE_LINUX, new.guid, first, length, new.name);
+            let writes = gpt_writes(disk, &table, &mbr, sectors)?;
+            Ok(added(index, first, length, writes))
+        }
+        Table::Mbr(mut mbr) => {
+            find_last_mbr(&mbr, last)?;
+            let used = mbr.entries.iter().filter(|entry| !entry.is_unused());
+            let behind = used.map(mbr::Entry::end_lba).max().unwrap_or(u64::MAX);
+            let end = sectors.min(u64::from(u32::MAX)); // what it cannot say is not used
+            let (first, length) = room_behind(behind, end, new.bytes)?;
+            let index = mbr.entries.iter().position(mbr::Entry::is_unused).ok_or(Error::Full)?;
+            let small = |lba: u64| u32::try_from(lba).map_err(|_| Error::Full);
+            mbr.entries[index] = mbr::Entry::new(KIND_LINUX, small(first)?, small(length)?);
+            Ok(added(index, first, length, vec![(0, mbr.encode().to_vec())]))
+        }
+    }
+}
+
+fn added(index: usize, first: u64, length: u64, writes: Vec<(u64, Vec<u8>)>) -> (Place, Plan) {
+    let place = Place { index: index as u32 + 1, offset: first * SECTOR };
+    (place, Plan { writes, from: 0, to: length * SECTOR })
+}
+
+/// First sector and number of those between `behind` and `end` that a partition can have.
+fn room_behind(behind: u64, end: u64, needed: u64) -> Result<(u64, u64), Error> {
+    let first = behind.checked_next_multiple_of(MIB_SECTORS).unwrap_or(u64::MAX);
+    let length = aligned_end(end).saturating_sub(first);
+    if length < needed.div_ceil(SECTOR) {
+        return Err(Error::NoRoom { free: length / MIB_SECTORS, needed: needed.div_ceil(1 << 20) });
+    }
+    Ok((first, length))
+}
+
+enum Table {
+    Mbr(Mbr),
+    /// With what protects it.
+    Gpt(Mbr, Gpt),
+}
+
+fn read<S: Storage + ?Sized>(disk: &S) -> Result<Table, Error> {
+    let mut sector = [0; SECTOR as usize];
+    disk.read_exact_at(&mut sector, 0).map_err(Error::Read)?;
+    let mbr = Mbr::decode(&sector)?.ok_or(Error::NoTable)?;
+    if mbr.is_protective() {
+        let gpt = Gpt::read(disk)?.ok_or(Error::NoTable)?;
+        return Ok(Table::Gpt(mbr, gpt));
+    }
+    Ok(Table::Mbr(mbr))
+}
+
+/// The number from 0 on of the entry for the partition at `place`, behind which there is no other.
+fn find_last_mbr(mbr: &Mbr, place: Place) -> Result<usize, Error> {
     let first = place.offset / SECTOR;
-    let own = mbr.entries.get(index).filter(|entry| !entry.is_unused() && u64::from(entry.first_lba) == first);
-    let from = own.ok_or(Error::NotListed)?.sectors;
-    if mbr.entries.iter().any(|entry| !entry.is_unused() && u64::from(entry.first_lba) > first) {
+    let index = index_of(place)?;
+    let used = |entry: &&mbr::Entry| !entry.is_unused();
+    let own = mbr.entries.get(index).filter(used).filter(|own| u64::from(own.first_lba) == first);
+    own.ok_or(Error::NotListed)?;
+    if mbr.entries.iter().filter(used).any(|entry| u64::from(entry.first_lba) > first) {
         return Err(Error::NotLast);
     }
+    Ok(index)
+}
+
+/// The same in a GPT, and what the entry says.
+fn find_last(table: &Gpt, place: Place) -> Result<(usize, gpt::Partition), Error> {
+    let first = place.offset / SECTOR;
+    let index = index_of(place)?;
+    let used = |partition: &&gpt::Partition| !partition.is_unused();
+    let own = *table.partitions.get(index).filter(used).filter(|own| own.first_lba == first).ok_or(Error::NotListed)?;
+    if table.partitions.iter().filter(used).any(|partition| partition.first_lba > first) {
+        return Err(Error::NotLast);
+    }
+    Ok((index, own))
+}
+
+fn index_of(place: Place) -> Result<usize, Error> {
+    usize::try_from(place.index).ok().and_then(|index| index.checked_sub(1)).ok_or(Error::NotListed)
+}
+
+/// The table for a disk of so many sectors, in which its `last` partition has to have room.
+fn fitted(table: Gpt, last: gpt::Partition, sectors: u64) -> Result<Gpt, Error> {
+    let mut new = Gpt { last_lba: sectors.saturating_sub(1), ..table };
+    if new.last_usable_lba() < last.last_lba || last.last_lba < last.first_lba {
+        return Err(Error::DiskTooSmall {
+            disk: sectors,
+            needed: last.last_lba.saturating_add(new.entries_sectors() + 2),
+        });
+    }
+    // What an interrupted step 2 left.
+    if new.entries_lba != USUAL_ENTRIES_LBA {
+        new.entries_lba = USUAL_ENTRIES_LBA;
+        new.first_usable_lba = USUAL_ENTRIES_LBA + new.entries_sectors();
+    }
+    Ok(new)
+}
+
+fn plan_mbr(mut mbr: Mbr, sectors: u64, place: Place) -> Result<Plan, Error> {
+    let index = find_last_mbr(&mbr, place)?;
+    let (first, from) = (u64::from(mbr.entries[index].first_lba), mbr.entries[index].sectors);
     let room = u32::try_from(aligned_end(sectors).saturating_sub(first)).unwrap_or(u32::MAX); // 2 TiB is all that it can say
     let to = if is_worth_it(from.into(), room.into()) { room } else { from };
     let mut writes = Vec::new();
@@ -105,34 +230,15 @@ fn plan_mbr(mut mbr: Mbr, sectors: u64, place: Place) -> Result<Plan, Error> {
     Ok(Plan { writes, from: u64::from(from) * SECTOR, to: u64::from(to) * SECTOR })
 }
 
-fn plan_gpt<S: Storage + ?Sized>(disk: &S, mbr: Mbr, sectors: u64, place: Place) -> Result<Plan, Error> {
-    let old = Gpt::read(disk)?.ok_or(Error::NoTable)?;
-    let index = usize::try_from(place.index).ok().and_then(|index| index.checked_sub(1)).ok_or(Error::NotListed)?;
-    let first = place.offset / SECTOR;
-    let used = |partition: &&gpt::Partition| !partition.is_unused();
-    let own = *old.partitions.get(index).filter(used).filter(|own| own.first_lba == first).ok_or(Error::NotListed)?;
-    if old.partitions.iter().filter(used).any(|partition| partition.first_lba > first) {
-        return Err(Error::NotLast);
-    }
-    let mut new = old.clone();
-    new.last_lba = sectors.saturating_sub(1);
-    if new.last_usable_lba() < own.last_lba || own.last_lba < own.first_lba {
-        return Err(Error::DiskTooSmall {
-            disk: sectors,
-            needed: own.last_lba.saturating_add(new.entries_sectors() + 2),
-        });
-    }
-    // What an interrupted step 2 left.
-    if new.entries_lba != USUAL_ENTRIES_LBA {
-        new.entries_lba = USUAL_ENTRIES_LBA;
-        new.first_usable_lba = USUAL_ENTRIES_LBA + new.entries_sectors();
-    }
-    let length = |last_lba: u64| last_lba - own.first_lba + 1;
+fn plan_gpt<S: Storage + ?Sized>(disk: &S, mbr: &Mbr, old: Gpt, sectors: u64, place: Place) -> Result<Plan, Error> {
+    let (index, own) = find_last(&old, place)?;
+    let mut new = fitted(old, own, sectors)?;
+    let first = own.first_lba;
     let end = aligned_end(new.last_usable_lba() + 1);
-    let (from, room) = (length(own.last_lba), end.saturating_sub(first));
+    let (from, room) = (own.last_lba - first + 1, end.saturating_sub(first));
     let to = if is_worth_it(from, room) { room } else { from };
     new.partitions[index].last_lba = first + to - 1;
-    let writes = gpt_writes(disk, &new, &mbr, sectors)?;
+    let writes = gpt_writes(disk, &new, mbr, sectors)?;
     Ok(Plan { writes, from: from * SECTOR, to: to * SECTOR })
 }
 
@@ -184,9 +290,10 @@ const USUAL_ENTRIES_LBA: u64 = 2;
 
 /// The end of the disk, on a MiB: flash is erased in such pieces.
 const fn aligned_end(sectors: u64) -> u64 {
-    const MIB: u64 = (1 << 20) / SECTOR;
-    sectors / MIB * MIB
+    sectors / MIB_SECTORS * MIB_SECTORS
 }
+
+const MIB_SECTORS: u64 = (1 << 20) / SECTOR;
 
 /// In sectors.
 const fn is_worth_it(from: u64, to: u64) -> bool {
@@ -196,7 +303,7 @@ const fn is_worth_it(from: u64, to: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::iso::gpt::{Guid, Partition, TYPE_BASIC_DATA};
+    use crate::iso::gpt::{Partition, TYPE_BASIC_DATA};
     use crate::iso::mbr::Entry;
     use std::collections::BTreeMap;
     use std::sync::Mutex;
@@ -229,7 +336,6 @@ mod tests {
     }
 
     const GIB: u64 = 1 << 30;
-    const MIB_SECTORS: u64 = 2048;
 
     fn with_mbr(entries: &[(u32, u32)]) -> Disk {
         let mut mbr = Mbr::default();
@@ -337,6 +443,69 @@ mod tests {
         let damaged = with_gpt(&[(2048, 4096)], 1 << 20);
         damaged.sectors.lock().unwrap().get_mut(&1).unwrap()[40] ^= 1;
         assert!(matches!(refused(&damaged, GIB), Error::Gpt(_)));
+    }
+
+    fn new(mib: u64) -> New<'static> {
+        New { bytes: mib << 20, guid: Guid([9; 16]), name: "data" }
+    }
+
+    #[test]
+    fn a_partition_is_added_behind_all_others_in_the_first_free_entry() {
+        let disk = with_gpt(&[(2048, 4096), (8192, 4096)], 100 * MIB_SECTORS);
+        let (place, plan) = plan_new(&disk, GIB, at(2, 8192), new(64)).unwrap();
+        assert_eq!((place, plan.from, plan.to), (at(3, 12_288), 0, GIB - (12_288 * 512) - (1 << 20)));
+        plan.apply(&disk, || Ok(())).unwrap();
+        let table = Gpt::read(&disk).unwrap().unwrap();
+        let added = table.partitions[2];
+        assert_eq!((table.last_lba, added.kind, added.name().as_str()), (GIB / 512 - 1, TYPE_LINUX, "data"));
+        assert_eq!((added.guid, added.first_lba, added.last_lba + 1), (Guid([9; 16]), 12_288, GIB / 512 - MIB_SECTORS));
+        assert!(matches!(plan_new(&disk, GIB, at(2, 8192), new(64)), Err(Error::NotLast)), "now there is one");
+
+        let disk = with_mbr(&[(2048, 4096), (0, 0), (8192, 4095)]);
+        let (place, plan) = plan_new(&disk, GIB, at(3, 8192), new(64)).unwrap();
+        assert_eq!((place, plan.to), (at(2, 12_288), GIB - (12_288 * 512)));
+        plan.apply(&disk, || Ok(())).unwrap();
+        let mut sector = [0; 512];
+        disk.read_exact_at(&mut sector, 0).unwrap();
+        let entry = Mbr::decode(&sector).unwrap().unwrap().entries[1];
+        assert_eq!((entry.kind, entry.first_lba, entry.end_lba()), (KIND_LINUX, 12_288, GIB / 512));
+    }
+
+    #[test]
+    fn nothing_is_added_without_room_or_a_free_entry() {
+        let added =
+            |disk: &Disk, mib: u64, place| plan_new(disk, mib << 20, place, new(64)).map(|(_, plan)| plan.to >> 20);
+        // Partitions end at 6 MiB; a GPT keeps the last MiB for its backup.
+        let (gpt, mbr) = (with_gpt(&[(2048, 10_240)], 50 * MIB_SECTORS), with_mbr(&[(2048, 10_240)]));
+        for (disk, fits) in [(&gpt, 71), (&mbr, 70)] {
+            assert_eq!(added(disk, fits, at(1, 2048)).unwrap(), 64);
+            let error = added(disk, fits - 1, at(1, 2048)).unwrap_err();
+            assert_eq!(error.to_string(), "only 63 MiB are free behind the last partition, and 64 are needed");
+        }
+        assert!(matches!(added(&gpt, 3, at(1, 2048)), Err(Error::DiskTooSmall { .. })));
+        assert!(matches!(added(&gpt, 100, at(0, 0)), Err(Error::NotListed)), "a file system on the whole disk");
+        assert!(matches!(added(&mbr, 100, at(2, 2048)), Err(Error::NotListed)));
+        assert!(matches!(added(&Disk::default(), 100, at(1, 2048)), Err(Error::NoTable)));
+        let four = [(2048, 2048), (4096, 2048), (6144, 2048), (8192, 2048)];
+        assert!(matches!(added(&with_mbr(&four), 100, at(4, 8192)), Err(Error::Full)));
+        let all: Vec<(u64, u64)> = (1..129).map(|n| (n * 2048, 2048)).collect();
+        assert!(matches!(added(&with_gpt(&all, 1 << 20), 500, at(128, 128 * 2048)), Err(Error::Full)));
+        assert_eq!(added(&with_gpt(&all[..127], 1 << 20), 500, at(127, 127 * 2048)).unwrap(), 371);
+        // An entry that reaches beyond the next: nothing may be written where it says that something is.
+        let overlap = with_gpt(&[(2048, u64::MAX - 4096), (4096, 2048)], 1 << 20);
+        assert!(matches!(added(&overlap, 500, at(2, 4096)), Err(Error::NoRoom { free: 0, .. })));
+    }
+
+    #[test]
+    fn an_mbr_says_where_up_to_two_tebibytes() {
+        let disk = with_mbr(&[(2048, 4096)]);
+        let (_, plan) = plan_new(&disk, 10_000 * GIB, at(1, 2048), new(64)).unwrap();
+        assert_eq!(plan.to >> 20, (2 << 20) - 1 - 3);
+        let beyond = with_mbr(&[(u32::MAX - 100, 99)]);
+        assert!(matches!(
+            plan_new(&beyond, 10_000 * GIB, at(1, u64::from(u32::MAX - 100)), new(64)),
+            Err(Error::NoRoom { .. })
+        ));
     }
 
     #[test]

@@ -46,6 +46,12 @@ impl Uevent {
         self.action == "add"
     }
 
+    /// A keyboard, button or the like that came, with its node.
+    #[must_use]
+    pub fn is_input(&self) -> bool {
+        self.is_add() && self.subsystem == "input" && self.name.is_some()
+    }
+
     /// A disk or partition that came.
     #[must_use]
     pub fn is_block(&self) -> bool {
@@ -101,6 +107,14 @@ mod tests {
             Uevent::parse(b"add@/devices/x/block/sda/sda1\0SUBSYSTEM=block\0DEVNAME=sda1\0DEVTYPE=partition").unwrap();
         assert!(event.is_block());
         assert_eq!(event.name.as_deref(), Some("sda1"));
+        let button = |more: &str| {
+            Uevent::parse(format!("add@/devices/x/input/input3\0SUBSYSTEM=input\0{more}").as_bytes()).unwrap()
+        };
+        assert!(
+            button("DEVNAME=input/event2").is_input()
+                && !button("MODALIAS=input:b0019").is_input()
+                && !event.is_input()
+        );
         assert_eq!(Uevent::parse(b"libudev\0\xfe\xed\xca\xfe"), None, "udev's own, on the other group");
         assert_eq!(Uevent::parse(b""), None);
     }

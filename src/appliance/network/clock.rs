@@ -154,7 +154,7 @@ impl Clock {
             let answer = match socket.recv(&mut buffer) {
                 Ok(length) => question.time(&buffer[..length], now.saturating_duration_since(sent_at), built),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return self.fail(now, registry, format!("{server}: {error}")),
+                Err(error) => return self.fail(now, registry, unreachable(server, &error)),
             };
             match answer {
                 Ok(time) => return self.set(now, registry, machine, server, time),
@@ -202,7 +202,7 @@ impl Clock {
                 }
                 match self.ask(now, registry, server) {
                     Ok(asking) => return self.state = asking,
-                    Err(error) => self.trouble = Some(format!("{server}: {error}")),
+                    Err(error) => self.trouble = Some(unreachable(server, &error)),
                 }
             }
             let Some(name) = self.names.pop_front() else { return self.wait(now) };
@@ -236,6 +236,16 @@ impl Clock {
         let question = Question::new(super::random());
         socket.send(&question.bytes())?;
         Ok(State::Asking { server, socket, question, sent_at: now })
+    }
+}
+
+/// Why a server cannot be asked, for somebody who does not know the C library's words.
+fn unreachable(server: Ipv4Addr, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => format!("{server} is no time server"),
+        io::ErrorKind::NetworkUnreachable => format!("there is no way to {server} (no gateway)"),
+        io::ErrorKind::HostUnreachable => format!("{server} is not there"),
+        _ => format!("{server}: {error}"),
     }
 }
 
@@ -290,7 +300,6 @@ mod tests {
             let (sender, set) = channel();
             let machine = Machine {
                 resolv_conf: PathBuf::new(),
-                lease: None,
                 build_time,
                 set_clock: Box::new(move |time| sender.send(time).map_err(io::Error::other)),
                 set_hostname: Box::new(|_| Ok(())),

@@ -1,7 +1,7 @@
 //! What the machine has of a lease or of static settings: address, route, resolver, name.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -172,19 +172,6 @@ fn resolv_conf(plan: &Plan) -> String {
     text
 }
 
-/// The address of an earlier lease, from before a restart: interface and address.
-pub fn read_lease(path: &Path) -> Option<(String, Ipv4Addr)> {
-    let mut text = String::new();
-    File::open(path).ok()?.take(limits::NETWORK_LEASE_BYTES_MAX).read_to_string(&mut text).ok()?;
-    let (name, address) = text.strip_suffix('\n')?.split_once(' ')?;
-    Some((name.to_owned(), address.parse().ok()?))
-}
-
-/// Remembers the address of a lease.
-pub fn write_lease(path: &Path, name: &str, address: Ipv4Addr) -> io::Result<()> {
-    write_whole(path, &format!("{name} {address}\n"))
-}
-
 /// Replaces a file: whoever reads it finds the old text or the new one, also after a loss of power.
 fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     let mut part = path.as_os_str().to_owned();
@@ -233,19 +220,5 @@ mod tests {
         assert_eq!(resolv_conf(&plan), expected);
         let address = Address { ip: [10, 0, 0, 5].into(), prefix_length: 24 };
         assert_eq!(resolv_conf(&Plan::of_static(&Settings::default(), 2, address)), "");
-    }
-
-    #[test]
-    fn an_address_is_remembered_unless_the_file_is_damaged() {
-        let path = std::env::temp_dir().join(format!("auroraboot-lease-{}", std::process::id()));
-        assert_eq!(read_lease(&path), None);
-        write_lease(&path, "eth0", [10, 0, 0, 5].into()).unwrap();
-        assert_eq!(read_lease(&path), Some(("eth0".to_owned(), [10, 0, 0, 5].into())));
-        let long = format!("{} 10.0.0.5\n", "e".repeat(limits::NETWORK_LEASE_BYTES_MAX as usize));
-        for damaged in ["", "eth0", "eth0 10.0.0.5", "eth0 10.0.0\n", long.as_str()] {
-            fs::write(&path, damaged).unwrap();
-            assert_eq!(read_lease(&path), None, "{damaged:?}");
-        }
-        fs::remove_file(&path).unwrap();
     }
 }

@@ -26,7 +26,7 @@ const SERVER_PORT: u16 = 67;
 
 /// A packet socket, and whether there may be more to read: readiness is told once, so it has to be remembered until `WouldBlock`.
 #[derive(Debug)]
-struct Socket {
+pub struct Socket {
     socket: PacketSocket,
     ready: bool,
 }
@@ -256,12 +256,26 @@ fn message(frame: Frame<'_>) -> Option<(Ipv4Addr, Vec<u8>)> {
 }
 
 impl Socket {
-    fn register(registry: &Registry, socket: PacketSocket, token: Token) -> io::Result<Self> {
+    /// Has the poll tell when there is something to read.
+    pub fn register(registry: &Registry, socket: PacketSocket, token: Token) -> io::Result<Self> {
         registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
         Ok(Self { socket, ready: true })
     }
 
-    fn read(&mut self, batch: &mut Batch, mut each: impl FnMut(Frame<'_>)) {
+    pub const fn set_ready(&mut self) {
+        self.ready = true;
+    }
+
+    pub const fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    pub fn send(&self, frame: &[u8]) -> io::Result<()> {
+        self.socket.send(frame)
+    }
+
+    /// Reads what has come, within bounds.
+    pub fn read(&mut self, batch: &mut Batch, mut each: impl FnMut(Frame<'_>)) {
         let mut errors = 0;
         for _ in 0..limits::NETWORK_BATCHES_PER_TURN {
             if !self.ready {

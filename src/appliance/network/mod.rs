@@ -8,6 +8,7 @@
 
 mod choice;
 mod clock;
+mod duplicate;
 mod install;
 mod link;
 mod owner;
@@ -72,7 +73,7 @@ impl Network {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).report(Instant::now())
     }
 
-    /// Ends the thread, within one turn of it. The lease is not given back: after a restart the same address is asked for.
+    /// Ends the thread, within one turn of it. The lease is not given back: whoever asks again gets the same address as a rule.
     pub fn stop(self) {}
 }
 

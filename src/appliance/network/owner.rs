@@ -13,7 +13,8 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::choice::{self, Used};
 use super::clock::{self, Clock};
-use super::install::{self, Installed, Plan};
+use super::duplicate::{self, Check};
+use super::install::{Installed, Plan};
 use super::link::{Link, TOKENS, Tools};
 use super::report::{InterfaceSnapshot, Snapshot, State};
 use super::settings::{DEFAULT_HOSTNAME, Machine, Settings};
@@ -25,6 +26,7 @@ use crate::sys::netlink::{self, Interface, InterfaceNews};
 use crate::sys::packet_socket::Batch;
 use crate::sys::pktinfo::PortHolder;
 use crate::sys::raw_ip::RawIpSocket;
+use crate::units::MacAddr;
 
 /// Settings that came, a resolved name, or the wish to end.
 pub const WAKER: Token = Token(0);
@@ -50,8 +52,11 @@ pub struct Owner {
     links: Vec<Link>,
     used: Option<Used>,
     installed: Installed,
+    /// Of the static address, while its interface has a link.
+    check: Option<Check>,
     clock: Clock,
-    /// Addresses of earlier leases by the interface's name, to be asked for again.
+    /// Addresses of earlier leases by the interface's name, to be asked for again. They do not outlive the power: servers know whom they lent
+    /// what, and asking for it at once (RFC 2131 §3.2) would save two packets of four.
     remembered: HashMap<String, Ipv4Addr>,
     /// What could not be done at the last look or installation.
     troubles: Vec<String>,
@@ -76,7 +81,6 @@ impl Owner {
     ) -> io::Result<Self> {
         let news = InterfaceNews::subscribe()?;
         poll.registry().register(&mut SourceFd(&news.as_raw_fd()), NEWS, Interest::READABLE)?;
-        let remembered = machine.lease.as_deref().and_then(install::read_lease).into_iter().collect();
         let clock = Clock::new(waker);
         Ok(Self {
             poll,
@@ -90,8 +94,9 @@ impl Owner {
             links: Vec::new(),
             used: None,
             installed: Installed::default(),
+            check: None,
             clock,
-            remembered,
+            remembered: HashMap::new(),
             troubles: Vec::new(),
             routed: RawIpSocket::open()?,
             batch: Batch::default(),
@@ -128,6 +133,7 @@ impl Owner {
                         self.news.drain();
                         self.look_at.get_or_insert(now + limits::INTERFACE_SETTLE);
                     }
+                    duplicate::TOKEN => self.check.iter_mut().for_each(Check::handle_ready),
                     token if token.0 >= TOKENS => self.links.iter_mut().for_each(|link| link.handle_ready(token)),
                     _ => {}
                 }
@@ -149,6 +155,10 @@ impl Owner {
             link.handle_timeout(now, &mut tools);
             more |= link.turn(now, &mut tools);
         }
+        if let Some(check) = &mut self.check {
+            let own: Vec<MacAddr> = self.interfaces.iter().filter_map(|interface| interface.mac).collect();
+            more |= check.turn(now, self.poll.registry(), &mut self.batch, &own);
+        }
         self.take_events(now);
         if self.used.is_some_and(|used| choice::is_overdue(used, now)) {
             self.assign(now);
@@ -161,7 +171,8 @@ impl Owner {
         let links = self.links.iter().filter_map(|link| link.client.next_deadline());
         let overdue =
             self.used.and_then(|used| used.without_link_since).map(|since| since + limits::NETWORK_SWITCH_AFTER);
-        let others = [self.look_at, self.clock.next_deadline(), overdue.filter(|at| *at > now)];
+        let check = self.check.as_ref().and_then(Check::next_deadline);
+        let others = [self.look_at, self.clock.next_deadline(), check, overdue.filter(|at| *at > now)];
         let wait = links.chain(others.into_iter().flatten()).min()?.saturating_duration_since(now);
         // One more: epoll counts whole milliseconds and would wake us just too early.
         Some(if wait.is_zero() { wait } else { wait + Duration::from_millis(1) })
@@ -223,6 +234,7 @@ impl Owner {
         }
         self.assign(now);
         self.take_events(now);
+        self.check_static(now);
     }
 
     fn try_again(&mut self, now: Instant, trouble: String) {
@@ -309,6 +321,22 @@ impl Owner {
         self.install(now, &chosen, plan);
     }
 
+    /// Looks for other users of the static address, anew whenever its interface gets a link.
+    fn check_static(&mut self, now: Instant) {
+        let Address::Static { ip, .. } = self.settings.address else {
+            self.check = None;
+            return;
+        };
+        let used = self.interfaces.iter().find(|found| self.used.is_some_and(|used| used.interface == found.index));
+        let Some(interface) = used.filter(|interface| interface.up && interface.carrier) else {
+            self.check = None;
+            return;
+        };
+        if !self.check.as_ref().is_some_and(|check| check.is_of(interface, ip)) {
+            self.check = Check::new(now, interface, ip);
+        }
+    }
+
     /// Lets those clients ask that should, and pauses the others.
     fn assign(&mut self, now: Instant) {
         if matches!(self.settings.address, Address::Static { .. }) {
@@ -364,7 +392,7 @@ impl Owner {
         if is_other {
             log::info!("{}: {} from the DHCP server {}", interface.name, lease_words(lease), lease.server);
         }
-        self.remember(&interface.name, lease.address);
+        self.remembered.insert(interface.name.clone(), lease.address);
         self.used = Some(Used { interface: interface.index, without_link_since: None });
         let plan = Plan::of_lease(&self.settings, interface.index, lease, until);
         self.install(now, &interface, plan);
@@ -400,16 +428,6 @@ impl Owner {
     fn unuse(&mut self) {
         self.used = None;
         self.installed.remove();
-    }
-
-    fn remember(&mut self, name: &str, address: Ipv4Addr) {
-        if self.remembered.insert(name.to_owned(), address) == Some(address) {
-            return;
-        }
-        let Some(path) = &self.machine.lease else { return };
-        if let Err(error) = install::write_lease(path, name, address) {
-            log::debug!("{}: {error}", path.display());
-        }
     }
 
     // ── what the machine has ─────────────────────────────────────────────────────────────────────────────────────
@@ -464,6 +482,7 @@ impl Owner {
             clock_trouble: self.clock.trouble.clone(),
             has_network: self.installed.plan().is_some(),
             troubles: self.troubles.clone(),
+            taken: self.check.as_ref().and_then(|check| Some((check.address(), check.taken_by?))),
             has_looked: true,
         };
         *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;

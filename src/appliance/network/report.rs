@@ -17,19 +17,15 @@ pub struct Report {
     /// Of the interface that is used: what resolves names.
     pub dns: Vec<Ipv4Addr>,
     pub hostname: String,
-    /// Such as `set by 192.168.1.1, 3 s ago` or `not set yet: 192.168.1.1 does not answer`.
+    /// Such as `set by 192.168.1.1, 3 s ago` or `no time server has told it yet: 192.168.1.1 does not answer`.
     pub clock: String,
+    /// Whether a time server has told the time.
+    pub is_clock_set: bool,
     /// What is wrong and what to do about it, one sentence each; empty when all is well.
     pub notices: Vec<String>,
 }
 
 impl Report {
-    /// Whether a time server has told the time.
-    #[must_use]
-    pub fn is_clock_set(&self) -> bool {
-        self.clock.starts_with("set by")
-    }
-
     /// The interface that the appliance uses, once it has an address.
     #[must_use]
     pub fn used(&self) -> Option<&InterfaceReport> {
@@ -74,6 +70,8 @@ pub struct Snapshot {
     /// Whether there is an address.
     pub has_network: bool,
     pub troubles: Vec<String>,
+    /// The static address, and who has it besides.
+    pub taken: Option<(Ipv4Addr, MacAddr)>,
     /// Whether the interfaces were looked at: before, nothing is known to be missing.
     pub has_looked: bool,
 }
@@ -113,23 +111,28 @@ impl Snapshot {
             dns: self.dns.clone(),
             hostname: self.hostname.clone(),
             clock: self.clock(now),
+            is_clock_set: self.clock_set.is_some(),
             notices: self.notices(),
         }
     }
 
     fn clock(&self, now: Instant) -> String {
-        let trouble = self.clock_trouble.as_ref().map(|trouble| format!("; {trouble}")).unwrap_or_default();
-        match &self.clock_set {
-            Some(LastSet { server, at }) => {
+        match (&self.clock_set, &self.clock_trouble) {
+            (Some(LastSet { server, at }), trouble) => {
+                let trouble = trouble.as_ref().map(|trouble| format!("; since then {trouble}")).unwrap_or_default();
                 format!("set by {server}, {} ago{trouble}", span(now.saturating_duration_since(*at)))
             }
-            None if !self.has_network => "not set yet: there is no network".to_owned(),
-            None => format!("not set yet{trouble}"),
+            (None, _) if !self.has_network => "no time server can be asked: there is no network".to_owned(),
+            (None, Some(trouble)) => format!("no time server has told it yet: {trouble}"),
+            (None, None) => "a time server is being asked".to_owned(),
         }
     }
 
     fn notices(&self) -> Vec<String> {
         let mut notices = self.troubles.clone();
+        if let Some((address, by)) = self.taken {
+            notices.push(format!("{address} is used by the machine {by} as well: give one of the two another address"));
+        }
         if !self.has_looked {
             return notices;
         }
@@ -289,7 +292,7 @@ mod tests {
         assert_eq!(Snapshot::default().report(now).notices, [""; 0], "nobody has looked yet");
         let mut snapshot = Snapshot { has_looked: true, ..Snapshot::default() };
         assert_eq!(snapshot.report(now).notices, ["No Ethernet interface was found"]);
-        assert_eq!(snapshot.report(now).clock, "not set yet: there is no network");
+        assert_eq!(snapshot.report(now).clock, "no time server can be asked: there is no network");
         snapshot.interfaces.push(interface(State::Spare, false));
         snapshot.named = Some("eth7".to_owned());
         assert_eq!(
@@ -302,6 +305,16 @@ mod tests {
         snapshot.clock_set = Some(LastSet { server: [10, 0, 0, 1].into(), at: now });
         snapshot.clock_trouble = Some("10.0.0.1 does not answer".to_owned());
         let later = now + Duration::from_secs(7200);
-        assert_eq!(snapshot.report(later).clock, "set by 10.0.0.1, 2 h ago; 10.0.0.1 does not answer");
+        assert_eq!(snapshot.report(later).clock, "set by 10.0.0.1, 2 h ago; since then 10.0.0.1 does not answer");
+        snapshot.clock_set = None;
+        snapshot.has_network = true;
+        assert_eq!(snapshot.report(now).clock, "no time server has told it yet: 10.0.0.1 does not answer");
+        snapshot.clock_trouble = None;
+        assert_eq!(snapshot.report(now).clock, "a time server is being asked");
+        snapshot.taken = Some(([10, 0, 0, 5].into(), MacAddr([2, 0, 0, 0, 0, 9])));
+        assert_eq!(
+            snapshot.report(now).notices[0],
+            "10.0.0.5 is used by the machine 02:00:00:00:00:09 as well: give one of the two another address"
+        );
     }
 }

@@ -56,8 +56,6 @@ pub type SetHostname = dyn Fn(&str) -> io::Result<()> + Send;
 pub struct Machine {
     /// Where the resolver's configuration goes; written beside it and renamed.
     pub resolv_conf: PathBuf,
-    /// Where the address of the last lease is remembered, so that it is asked for again; `None`: nowhere.
-    pub lease: Option<PathBuf>,
     /// No time before this is believed.
     pub build_time: SystemTime,
     pub set_clock: Box<SetClock>,

@@ -88,7 +88,7 @@ struct State {
     running: Option<Arc<Running>>,
     /// Set anew at each start: machines are not to be answered.
     is_silent: bool,
-    /// How often it ended by itself.
+    /// How often it ended by itself with these arguments.
     restarts: u32,
     /// Why it is not there at the moment, or was not.
     why: Option<String>,
@@ -133,7 +133,7 @@ impl Supervisor {
     pub fn run_with(&self, arguments: Option<Vec<OsString>>) {
         self.replace(|state| {
             state.arguments = arguments;
-            state.why = None;
+            (state.restarts, state.why) = (0, None); // another configuration, another account
         });
     }
 
@@ -207,8 +207,11 @@ impl Supervisor {
     /// The `supervisor` thread.
     fn keep(&self) {
         let times = self.0.program.times;
-        let mut wait = times.restart_wait;
+        let (mut wait, mut last) = (times.restart_wait, 0);
         while let Some((arguments, generation)) = self.wanted() {
+            if generation != std::mem::replace(&mut last, generation) {
+                wait = times.restart_wait;
+            }
             let started = Instant::now();
             let end = self.run_once(&arguments, generation);
             if started.elapsed() >= times.restart_wait_max {
@@ -376,6 +379,9 @@ mod tests {
         let log = supervisor.0.ring.lines().join("\n");
         assert!(log.contains("The server ended: exit status 1; it is started again in 100ms"), "{log}");
         assert!(log.contains("in 200ms") && log.contains("in 250ms"), "{log}");
+        supervisor.run_with(shell(&format!("echo mended; {ANSWERS}")));
+        assert!(std::iter::from_fn(|| Some(next(&lines))).any(|line| line == "mended"));
+        assert_eq!((supervisor.report().restarts, supervisor.report().why), (0, None));
         supervisor.end();
     }
 

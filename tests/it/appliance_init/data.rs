@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use auroraboot::appliance::boot_partition::{self, BootPartition};
 use auroraboot::appliance::data::{self, Mounted, Outcome, seed};
 use auroraboot::appliance::disks::{self, FileSystem, Volume};
+use auroraboot::flash::host::Host;
 use auroraboot::storage::Storage;
 use auroraboot::sys::testbed;
 
@@ -142,6 +143,82 @@ fn what_cannot_be_mounted_says_why_and_is_made_anew() {
         data::close(&at).unwrap();
         fsck(&volume.node);
     }
+}
+
+/// As at a start where there is no data partition.
+fn make(device: &Path) -> Result<Volume, data::make::Error> {
+    let volumes = volumes_on(device);
+    let boot = disks::find_boot(&volumes).unwrap().volume;
+    assert_eq!(disks::find_data(&volumes, boot), None);
+    data::make::make(&Host::new(), boot)
+}
+
+fn without_data(disk: &Path) {
+    let number = super::partitions(disk).last().unwrap().0.to_string();
+    run(Command::new("sfdisk").args(["-q", "--delete"]).arg(disk).arg(number));
+}
+
+#[test]
+fn one_that_is_missing_is_made() {
+    testbed::own_mounts().unwrap();
+    for (create, verify) in [(gpt_disk as fn(&Bench, u64) -> _, "sgdisk"), (mbr_disk, "sfdisk")] {
+        let mut bench = Bench::new("make");
+        let disk = create(&bench, 400 * MIB);
+        let number = super::partitions(&disk).last().unwrap().0;
+        // What was deleted there once is nobody's, also where it is not the seed.
+        let stale = super::partitions(&disk).last().unwrap().1 * super::SECTOR;
+        OpenOptions::new().write(true).open(&disk).unwrap().write_all_at(b"_BHRfS_M", stale + 0x1_0040).unwrap();
+        without_data(&disk);
+        let at = bench.path("data");
+        let device = bench.attach(&disk, &[]);
+        let node = format!("{}p{number}", device.to_str().unwrap());
+        bench.undo.push(super::words(&["delpart", device.to_str().unwrap(), &number.to_string()]));
+        let made = make(&device).unwrap();
+        assert_eq!((made.node.to_str().unwrap(), made.index), (node.as_str(), number));
+        assert!(made.size > 350 * MIB && made.size.is_multiple_of(MIB) && made.offset == stale, "{made:?}");
+        run(Command::new(verify).arg("--verify").arg(&disk));
+        fsck(&made.node);
+        let (volume, outcome) = open(&device, &at);
+        assert_eq!(volume, made);
+        check_growth(&mounted(outcome), seed::BYTES, 300 * MIB);
+        data::close(&at).unwrap();
+        fsck(&made.node);
+    }
+}
+
+#[test]
+fn one_that_the_kernel_was_slow_to_show_is_waited_for() {
+    let mut bench = Bench::new("slow");
+    let disk = gpt_disk(&bench, 300 * MIB);
+    let device = bench.attach(&disk, &[]);
+    let volumes = volumes_on(&device);
+    let boot = disks::find_boot(&volumes).unwrap().volume;
+    let before = fs::read(&disk).unwrap();
+    assert_eq!(data::make::make(&Host::new(), boot).unwrap(), *disks::find_data(&volumes, boot).unwrap());
+    assert!(before == fs::read(&disk).unwrap(), "nothing is written");
+    run(Command::new("delpart").arg(&device).arg("3"));
+    let error = make(&device).unwrap_err();
+    assert_eq!(error.to_string(), "the partition table lists one that the kernel does not show");
+}
+
+#[test]
+fn none_is_made_without_room_nor_on_a_disk_that_is_write_protected() {
+    let mut bench = Bench::new("noroom");
+    let disk = gpt_disk(&bench, 110 * MIB);
+    // The boot partition takes 8 MiB of what the data partition had.
+    without_data(&disk);
+    run(Command::new("sgdisk").args(["--delete=2", "--new=2:8192:+42M", "--typecode=2:ef00"]).arg(&disk));
+    let before = fs::read(&disk).unwrap();
+    for (mib, options, expected) in [
+        (110, &[][..], "only 63 MiB are free behind the last partition, and 64 are needed"),
+        (300, &["--read-only"][..], "the disk is write-protected"),
+    ] {
+        OpenOptions::new().write(true).open(&disk).unwrap().set_len(mib * MIB).unwrap();
+        let device = bench.attach(&disk, options);
+        assert_eq!(make(&device).unwrap_err().to_string(), expected);
+        bench.detach();
+    }
+    assert!(fs::read(&disk).unwrap()[..100 << 20] == before[..100 << 20], "nothing was written");
 }
 
 #[test]

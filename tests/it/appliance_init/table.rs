@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 
-use auroraboot::appliance::data::table::{self, Place};
+use auroraboot::appliance::data::table::{self, New, Place, Plan};
+use auroraboot::iso::gpt::Guid;
 use auroraboot::storage::Storage;
 
 use super::{Bench, MIB, SECTOR, gpt_disk, mbr_disk, partitions, run};
@@ -30,16 +31,21 @@ impl Storage for Recorder {
     }
 }
 
-fn plan(disk: &Path, place: Place) -> table::Plan {
+fn plan(disk: &Path, place: Place) -> Plan {
     let file = File::open(disk).unwrap();
     table::plan(&file, file.metadata().unwrap().len(), place).unwrap()
 }
 
-fn grow(disk: &Path, place: Place) -> table::Plan {
-    let plan = plan(disk, place);
+/// A second data partition, behind the one at `place`.
+fn plan_new(disk: &Path, place: Place) -> Result<Plan, table::Error> {
+    let file = File::open(disk).unwrap();
+    let new = New { bytes: 64 * MIB, guid: Guid([0x42; 16]), name: "AURORADATA" };
+    table::plan_new(&file, file.metadata().unwrap().len(), place, new).map(|(_, plan)| plan)
+}
+
+fn apply(disk: &Path, plan: &Plan) {
     let file = OpenOptions::new().read(true).write(true).open(disk).unwrap();
     plan.apply(&file, || Ok(())).unwrap();
-    plan
 }
 
 /// The states in which a power cut can leave the disk: all writes before one, and of that one any of a few sets of its sectors.
@@ -64,14 +70,27 @@ fn states(writes: &[(u64, Vec<u8>)]) -> Vec<Vec<(u64, Vec<u8>)>> {
 
 /// Grows `disk`, cut off in every way, and judges what there is then and what the next start makes of it.
 fn cut_off_everywhere(bench: &Bench, disk: &Path, place: Place, judge: impl Fn(&Path)) {
+    let whole = plan(disk, place);
+    assert!(whole.to > whole.from);
+    let mut grown = partitions(disk);
+    grown.last_mut().unwrap().2 = whole.to / SECTOR;
+    each_cut(bench, disk, &whole, &grown, |copy| {
+        let again = plan(copy, place);
+        apply(copy, &again);
+        assert_eq!(again.to, whole.to);
+        assert_eq!(partitions(copy), grown);
+        judge(copy);
+        assert_eq!(plan(copy, place).writes, [], "a second time there is nothing to do");
+    });
+}
+
+/// Carries `whole` out on copies of `disk`, cut off in every way: there are the partitions that were or those of `after`, and `then`.
+fn each_cut(bench: &Bench, disk: &Path, whole: &Plan, after: &[(u32, u64, u64)], then: impl Fn(&Path)) {
     let before = partitions(disk);
     let recorder = Recorder::default();
-    let whole = plan(disk, place);
     whole.apply(&recorder, || Ok(())).unwrap();
     let writes = recorder.0.into_inner().unwrap();
-    assert!(!writes.is_empty() && whole.to > whole.from);
-    let mut grown = before.clone();
-    grown.last_mut().unwrap().2 = whole.to / SECTOR;
+    assert!(!writes.is_empty());
     let copy = bench.path("cut.img");
     for state in states(&writes) {
         run(Command::new("cp").arg("--sparse=always").arg(disk).arg(&copy));
@@ -81,14 +100,40 @@ fn cut_off_everywhere(bench: &Bench, disk: &Path, place: Place, judge: impl Fn(&
         }
         // sfdisk takes the backup where the primary copy is damaged; Linux does not, so neither may we.
         let now = partitions(&copy);
-        assert!(now == before || now == grown, "{now:?} after {} writes", state.len());
-        let again = grow(&copy, place);
-        assert_eq!(again.to, whole.to);
-        assert_eq!(partitions(&copy), grown);
-        judge(&copy);
-        assert_eq!(plan(&copy, place).writes, [], "a second time there is nothing to do");
+        assert!(now == before || now == after, "{now:?} after {} writes", state.len());
+        then(&copy);
     }
     fs::remove_file(&copy).unwrap();
+}
+
+/// Adds a partition, cut off in every way; the next start adds it, or lets the one that is there grow.
+fn cut_off_adding(bench: &Bench, disk: &Path, judge: impl Fn(&Path)) {
+    let last = *partitions(disk).last().unwrap();
+    let place = Place { index: last.0, offset: last.1 * SECTOR };
+    let whole = plan_new(disk, place).unwrap();
+    let first = (last.1 + last.2).next_multiple_of(MIB / SECTOR);
+    let mut after = partitions(disk);
+    after.push((last.0 + 1, first, whole.to / SECTOR));
+    assert!(whole.from == 0 && whole.to >= 64 * MIB);
+    each_cut(bench, disk, &whole, &after, |copy| {
+        let again = match plan_new(copy, place) {
+            Err(table::Error::NotLast) => plan(copy, Place { index: last.0 + 1, offset: first * SECTOR }),
+            again => again.unwrap(),
+        };
+        apply(copy, &again);
+        assert_eq!(partitions(copy), after);
+        judge(copy);
+    });
+}
+
+fn sgdisk(disk: &Path) {
+    let said = run(Command::new("sgdisk").arg("--verify").arg(disk));
+    assert!(said.contains("No problems found"), "{said}");
+    sfdisk(disk);
+}
+
+fn sfdisk(disk: &Path) {
+    run(Command::new("sfdisk").arg("--verify").arg(disk));
 }
 
 #[test]
@@ -96,11 +141,7 @@ fn a_gpt_survives_a_power_cut_at_any_write() {
     let bench = Bench::new("gpt");
     let disk = gpt_disk(&bench, 300 * MIB + 7 * SECTOR);
     let place = Place { index: 3, offset: partitions(&disk)[2].1 * SECTOR };
-    cut_off_everywhere(&bench, &disk, place, |disk| {
-        let said = run(Command::new("sgdisk").arg("--verify").arg(disk));
-        assert!(said.contains("No problems found"), "{said}");
-        run(Command::new("sfdisk").arg("--verify").arg(disk));
-    });
+    cut_off_everywhere(&bench, &disk, place, sgdisk);
 }
 
 #[test]
@@ -108,9 +149,18 @@ fn an_mbr_survives_a_power_cut_at_any_write() {
     let bench = Bench::new("mbr");
     let disk = mbr_disk(&bench, 300 * MIB + 7 * SECTOR);
     let place = Place { index: 2, offset: partitions(&disk)[1].1 * SECTOR };
-    cut_off_everywhere(&bench, &disk, place, |disk| {
-        run(Command::new("sfdisk").arg("--verify").arg(disk));
-    });
+    cut_off_everywhere(&bench, &disk, place, sfdisk);
+}
+
+#[test]
+fn a_partition_is_added_whenever_the_power_fails() {
+    let bench = Bench::new("add");
+    // On a medium that is larger than the image, and on one whose table is made for all of it.
+    cut_off_adding(&bench, &gpt_disk(&bench, 300 * MIB + 7 * SECTOR), sgdisk);
+    let disk = gpt_disk(&bench, 300 * MIB);
+    run(Command::new("sgdisk").arg("--move-second-header").arg(&disk));
+    cut_off_adding(&bench, &disk, sgdisk);
+    cut_off_adding(&bench, &mbr_disk(&bench, 300 * MIB + 7 * SECTOR), sfdisk);
 }
 
 #[test]
@@ -133,7 +183,5 @@ fn what_was_at_the_end_of_the_disk_before_is_no_matter() {
     let bytes = fs::read(&other).unwrap();
     super::put(&disk, &bytes[bytes.len() - 64 * 512..], bytes.len() as u64 - 64 * 512);
     let place = Place { index: 3, offset: partitions(&disk)[2].1 * SECTOR };
-    cut_off_everywhere(&bench, &disk, place, |disk| {
-        assert!(run(Command::new("sgdisk").arg("--verify").arg(disk)).contains("No problems found"));
-    });
+    cut_off_everywhere(&bench, &disk, place, sgdisk);
 }
