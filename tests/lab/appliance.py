@@ -41,6 +41,8 @@ class Box(Node):
         super().__init__(lan, tap, firmware, directory, MEMORY_MIB, timeout=1800, iso=image, until="never")
         self.output, self.news = b"", threading.Condition()
         self.disk = None
+        # Not beside the disk: the path of a socket has 107 bytes at most.
+        self.sockets = tempfile.TemporaryDirectory(prefix="auroraboot-box-")
 
     def qemu(self):
         command = super().qemu()
@@ -49,8 +51,7 @@ class Box(Node):
 
     @property
     def monitor(self):
-        """Not beside the disk: the path of a socket has 107 bytes at most."""
-        return Path(tempfile.gettempdir()) / f"auroraboot-box-{os.getpid()}-{self.tap}"
+        return Path(self.sockets.name) / "monitor"
 
     def press_power(self):
         with socket.socket(socket.AF_UNIX) as monitor:
