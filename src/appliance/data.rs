@@ -13,6 +13,7 @@ use super::boot_partition::SERVER_USER;
 use super::disks::{self, FileSystem, Volume};
 use crate::sys::mount::{Flags, mount, resize_ext4, set_ext4_uuid, space, unmount};
 use crate::sys::partition;
+use crate::units::chain;
 
 /// Why the data partition cannot be had, where making it anew would not help.
 #[derive(Debug, thiserror::Error)]
@@ -238,10 +239,4 @@ fn random_uuid() -> io::Result<[u8; 16]> {
     uuid[6] = uuid[6] & 0x0f | 0x40;
     uuid[8] = uuid[8] & 0x3f | 0x80;
     Ok(uuid)
-}
-
-/// An error with its causes, for a notice.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

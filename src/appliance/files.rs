@@ -181,8 +181,11 @@ fn text(path: &Path) -> String {
 
 /// Whether there is nothing but comments in it, as in the file that an image is flashed with.
 fn is_blank(path: &PathBuf) -> bool {
-    fs::read_to_string(path)
-        .is_ok_and(|text| text.lines().all(|line| line.trim_start().starts_with('#') || line.trim().is_empty()))
+    fs::read_to_string(path).is_ok_and(|text| {
+        text.trim_start_matches('\u{feff}')
+            .lines()
+            .all(|line| line.trim_start().starts_with('#') || line.trim().is_empty())
+    })
 }
 
 /// A file of settings, if it is there.

@@ -12,7 +12,7 @@ use crate::sys::disk;
 use crate::units::{ByteSize, chain};
 use std::path::Path;
 use std::sync::mpsc::Sender;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// What process 1 is to do with the machine.
@@ -157,7 +157,7 @@ impl Appliance {
             return Answer::Refused("there is no network to confirm: it went back to what it was".to_owned());
         };
         match self.save(&trial.change) {
-            Ok(said) => Answer::Done(said),
+            Ok(()) => Answer::Done(String::new()),
             Err(error) => {
                 self.network.apply(trial.before);
                 Answer::Refused(error)
@@ -171,16 +171,14 @@ impl Appliance {
         }
     }
 
-    fn save(&self, change: &Change) -> Result<String, String> {
+    fn save(&self, change: &Change) -> Result<(), String> {
         let Some(files) = &self.files else {
             return Err("there is no boot partition to keep it on".to_owned());
         };
-        let said = self.plain.settings.save(change).map_err(|error| chain(&error))?;
-        if self.plain.settings.load().is_ok() && !self.plain.settings.is_fallback() {
-            files.keep_as_good()?;
-        }
-        let _ = self.plain.apply(); // the overview tells
-        Ok(said)
+        let (files, settings) = (files.clone(), Arc::clone(&self.plain.settings));
+        self.plain.save(change, move || {
+            if settings.load().is_ok() && !settings.is_fallback() { files.keep_as_good() } else { Ok(()) }
+        })
     }
 
     fn answer(&self, yes: bool) -> Answer {
@@ -220,7 +218,7 @@ impl Host for Appliance {
             }
             Request::Save(change @ Change::Network(_)) => self.try_network(change),
             Request::Save(change) => match self.save(&change) {
-                Ok(said) => Answer::Done(said),
+                Ok(()) => Answer::Done(String::new()),
                 Err(error) => Answer::Refused(error),
             },
             Request::ConfirmNetwork => self.confirm(),

@@ -125,7 +125,15 @@ impl Location {
             }),
         };
         let name = || self.to_string();
-        let bytes = bytes.map_err(|reason| ConfigError::Read { what, name: name(), reason })?;
+        let mut bytes = bytes.map_err(|reason| ConfigError::Read { what, name: name(), reason })?;
+        // Editors of Windows write marks in front of a text: U+FEFF in UTF-8, or in two bytes each character (RFC 2781 §3.2).
+        if bytes.starts_with("\u{feff}".as_bytes()) {
+            bytes.drain(..3);
+        }
+        if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+            let reason = "it is UTF-16 text; save it as UTF-8".to_owned();
+            return Err(ConfigError::Read { what, name: name(), reason });
+        }
         if bytes.len() > max {
             return Err(ConfigError::TooBig { what, name: name(), max });
         }

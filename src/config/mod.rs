@@ -17,6 +17,7 @@ mod mask;
 mod network;
 mod node;
 mod origin;
+mod password;
 mod report;
 mod resolve;
 mod set;
@@ -38,6 +39,7 @@ pub use machines::{MacPrefix, MachineFilter, Refused};
 pub use mask::mask_urls;
 pub use network::{Address, Network};
 pub use origin::{Origin, Setting};
+pub use password::Password;
 pub use report::{Row, report, rows};
 pub use template::TemplateError;
 pub use warning::Warning;
@@ -118,7 +120,7 @@ pub struct Config {
     /// How the appliance is on the network.
     pub network: Network,
     /// What the console asks for first: as it is, or as `sha256:` and its digest.
-    pub console_password: Setting<Option<String>>,
+    pub console_password: Setting<Option<Password>>,
     /// Rendered; `None` when nobody named one.
     pub cloud_config: Option<CloudConfig>,
     /// What the cloud config's template could use.

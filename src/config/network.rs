@@ -90,7 +90,7 @@ impl Network {
     fn check_gateway(&self) -> Result<(), ConfigError> {
         let (Some(gateway), origin) = (*self.gateway, self.gateway.origin.clone()) else { return Ok(()) };
         let accepted = match *self.address {
-            Address::Dhcp => "nothing when network.address is dhcp: the DHCP server names the gateway",
+            Address::Dhcp => "taken when network.address is dhcp: the DHCP server names the gateway",
             Address::Static { ip, prefix_length } => {
                 let network = |ip: Ipv4Addr| u32::from(ip) & mask(prefix_length);
                 if network(ip) == network(gateway) && ip != gateway {
@@ -175,7 +175,7 @@ mod tests {
             Some([192, 168, 1, 1].into())
         );
         for (keys, message) in [
-            (&[("network.gateway", "192.168.1.1")][..], "nothing when network.address is dhcp"),
+            (&[("network.gateway", "192.168.1.1")][..], "is not taken when network.address is dhcp"),
             (&[address, ("network.gateway", "192.168.2.1")], "another address in the network of network.address"),
             (&[address, ("network.gateway", "192.168.1.5")], "another address in the network of network.address"),
             (&[("network.address", "192.168.1.5")], "192.168.1.5/24"),

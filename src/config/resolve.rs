@@ -8,10 +8,11 @@ use super::cloud::{Location, is_home};
 use super::error::{ConfigError, place};
 use super::keys;
 use super::machines::{MacPrefix, MachineFilter};
-use super::mask::printable;
+use super::mask::{MASK, printable};
 use super::network::Network;
 use super::node::Node;
 use super::origin::{Origin, Setting};
+use super::password::Password;
 use super::{Config, Iso, Release};
 use crate::units::{Arch, ByteSize};
 
@@ -103,7 +104,7 @@ impl Settings {
             ca_file: self.path("ca_file")?,
             loaders_dir: self.path("loaders_dir")?,
             network: Network::resolve(self)?,
-            console_password: self.text("console.password")?,
+            console_password: self.console_password()?,
             cloud_config: None,
             data: super::Data::default(),
         })
@@ -112,6 +113,17 @@ impl Settings {
     /// The file's `cloud_config`, which is often written without the `|` that makes a text of it.
     pub fn cloud_config(&mut self) -> Result<Setting<Option<String>>, ConfigError> {
         self.text_as("cloud_config", "a text: write `cloud_config: |` and the cloud config indented below it")
+    }
+
+    fn console_password(&mut self) -> Result<Setting<Option<Password>>, ConfigError> {
+        let Setting { value, origin } = self.text("console.password")?;
+        let wrong = |()| ConfigError::BadValue {
+            key: "console.password",
+            value: format!("sha256:{MASK}"),
+            origin: origin.clone(),
+            accepted: "sha256: and the 64 digits that sha256sum prints",
+        };
+        Ok(Setting { value: value.map(|text| text.parse().map_err(wrong)).transpose()?, origin })
     }
 
     /// A text; an empty one is none, so that `--set flavor=` takes back what the file says.

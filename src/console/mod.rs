@@ -20,7 +20,7 @@ use crate::limits;
 use desk::Desk;
 use dialogs::Dialog;
 use keys::{Key, Keys};
-use line::{Edit, LineEditor};
+use line::{Edit, Kind, LineEditor};
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -165,7 +165,13 @@ impl Console {
         let field = self.dialog.field(&self.desk);
         match self.editor.key(key, &field, &mut self.desk.out) {
             Edit::Going => {}
-            Edit::Line(line) => self.typed_line(|dialog, desk| dialog.line(desk, &line)),
+            Edit::Line(line) => {
+                let was_paste = field.kind == Kind::Paste;
+                self.typed_line(|dialog, desk| dialog.line(desk, &line));
+                if was_paste && !self.dialog.is_pasting() {
+                    self.drop_rest_of_paste();
+                }
+            }
             Edit::End(line) => self.typed_line(|dialog, desk| dialog.end(desk, &line)),
             Edit::GivenUp => {
                 self.desk.out.extend(b"^C");
@@ -182,6 +188,14 @@ impl Console {
         self.desk.new_line();
         self.desk.turn_page();
         self.step(dialog);
+    }
+
+    /// What comes in one go with a line that ends a paste was pasted too, and is no answer to what is asked next.
+    fn drop_rest_of_paste(&mut self) {
+        if self.typed.iter().any(|byte| !matches!(byte, b'\r' | b'\n' | 0)) {
+            self.desk.is_deaf = true; // more of it may be on its way
+            self.desk.say("What was pasted behind the line with the dot is left out.");
+        }
     }
 
     /// A key below a page that is not the last.

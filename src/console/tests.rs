@@ -436,6 +436,33 @@ fn what_follows_a_paste_that_was_given_up_is_no_choice() {
 }
 
 #[test]
+fn what_is_pasted_behind_the_dot_answers_nothing() {
+    let mut trace = Trace::awake(host);
+    trace.send(b"c\rp\r");
+    trace.console.handle_input(trace.now, b"a: 1\r\n.\r\ny\r\nr\r\ny\r\n"); // in one go
+    let shown = trace.drain();
+    assert!(shown.contains("left out") && shown.ends_with("Save it? [y/N] "), "{shown}");
+    assert!(!trace.asked().iter().any(|request| matches!(request, Request::Save(_))));
+    assert_eq!(trace.send(b"y\r"), "", "more of it");
+    trace.wait(limits::CONSOLE_QUIET.as_secs_f64());
+    trace.send(b"y\r");
+    assert_eq!(trace.asked().pop(), Some(Request::Save(Change::CloudConfig(Some(b"a: 1\n".to_vec())))));
+}
+
+#[test]
+fn the_network_of_a_host_that_has_its_own_is_not_set_and_a_password_can_be_emptied() {
+    let mut trace = Trace::awake(host);
+    trace.console.desk.profile.network = false;
+    assert!(trace.send(b"e\rnetwork.address\r").contains("this host's own"));
+    assert_eq!(trace.asked(), []);
+    trace.send(b"e\rconsole.password\r\"\"\r\"\"\ry\r");
+    assert_eq!(
+        trace.asked().pop(),
+        Some(Request::Save(Change::Setting { key: "console.password".into(), value: Some(String::new()) }))
+    );
+}
+
+#[test]
 fn a_paste_that_is_too_long_is_swallowed_to_its_end() {
     for line in [100, limits::CONSOLE_PASTE_BYTES_MAX] {
         let mut trace = Trace::awake(host);

@@ -9,12 +9,12 @@ use crate::daemon::ring::Ring;
 use crate::daemon::state::{StateDir, StateError};
 use crate::daemon::stop::Stop;
 use crate::daemon::supervise::{Folder, Layers, PlainHost, Program, Settings, Supervisor, Times};
-use crate::sys::tty::{BadLine, Line};
+use crate::sys::tty::{BadLine, Line, Tty};
 use crate::sys::user::effective_user;
+use crate::units::chain;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
 
 /// Why there is no such run.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +50,7 @@ impl AttendedError {
 pub fn run(args: &Args) -> Result<(), AttendedError> {
     let lines = args.console.iter().map(|console| console.parse()).collect::<Result<Vec<Line>, _>>()?;
     for line in &lines {
-        let opened = std::fs::OpenOptions::new().read(true).write(true).open(&line.path);
-        opened.map_err(|source| AttendedError::Device { line: line.clone(), source })?;
+        Tty::open(line).map(drop).map_err(|source| AttendedError::Device { line: line.clone(), source })?;
     }
     let base = Args { console: Vec::new(), ..args.clone() };
     for (named, what) in [(&base.config, "the configuration"), (&base.cloud_config, "the cloud config")] {
@@ -67,19 +66,23 @@ pub fn run(args: &Args) -> Result<(), AttendedError> {
     let ring = Ring::default();
     let supervisor = Supervisor::start(program(), ring.clone()).map_err(AttendedError::Start)?;
     let layers = Layers { args: base, fetches: true, ..Layers::default() };
-    let settings = Settings::new(layers, Box::new(Folder(directory)));
+    let mut settings = Settings::new(layers.clone(), Box::new(Folder(directory.clone())));
+    if let Err(error) = settings.load() {
+        // What was given is good: it is the consoles' own that is not.
+        ::log::warn!("{}; what consoles have set is left out", chain(&error));
+        let without = Layers { is_complete: true, is_fallback: true, ..layers };
+        settings = Settings::new(without, Box::new(Folder(directory)));
+    }
     let host = Arc::new(PlainHost::new(supervisor, settings, ring));
     let profile = Profile { title: config::cli::version().to_owned(), network: false, power: false };
     for line in lines {
         let host = Arc::clone(&host) as Arc<dyn Host + Send + Sync>;
         console::start(line, profile.clone(), host, &stop).map_err(AttendedError::Start)?;
     }
-    host.apply()?;
-    let (end, ended) = channel();
-    stop.tell(move || {
-        let _ = end.send(());
-    });
-    let _ = ended.recv(); // an error means the same: nobody is left who could ask for the end
+    if let Err(error) = host.apply() {
+        ::log::warn!("{}", chain(&error));
+    }
+    stop.wait();
     host.supervisor.end();
     Ok(())
 }

@@ -85,7 +85,14 @@ pub fn run(args: &Args) -> Result<String, RunError> {
     if *config.disable_netboot && !serve::serves_media(&config) {
         let prepared = prepare::prepare(&wanted, &job)?;
         warn(&prepared.medium.warnings);
-        return Ok(files(&prepared));
+        if args.control.is_none() {
+            return Ok(files(&prepared));
+        }
+        // Whoever looks after this program would start it again and again.
+        files(&prepared).lines().for_each(|line| log::info!("{line}"));
+        monitor.serves(None, false, Vec::new());
+        stop.wait();
+        return Ok(String::new());
     }
     serve::rehearse(&config, &names, &web_directory)?;
     let earlier = if *config.offline { None } else { prepare::earlier(&wanted, &job) };

@@ -5,6 +5,7 @@ use crate::sys::signal::TerminationSignals;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The wish to end, and who has to be told of it. Clones share both.
@@ -59,6 +60,15 @@ impl Stop {
     #[must_use]
     pub fn flag(&self) -> &AtomicBool {
         &self.asked
+    }
+
+    /// Returns when the end is asked for.
+    pub fn wait(&self) {
+        let (end, ended) = channel();
+        self.tell(move || {
+            let _ = end.send(());
+        });
+        let _ = ended.recv(); // an error means the same: nobody is left who could ask for it
     }
 
     /// Calls `tell` when the end is asked for; at once when it already was.

@@ -231,12 +231,26 @@ fn the_files_cloud_config_is_content_or_a_name() {
 
 #[test]
 fn a_cloud_config_keeps_its_bytes() {
-    let bytes = b"\xef\xbb\xbf#cloud-config\r\nx: \xff\0 {{ .y }}\r\nz: [[ -f /x ]]\r\n".to_vec();
+    let bytes = b"#cloud-config\r\nx: \xff\0 {{ .y }}\r\nz: [[ -f /x ]]\r\n".to_vec();
     let mut fake = Fake::default();
-    fake.contents.insert("/c".into(), bytes.clone());
-    let (config, warnings) = load(&["--set", IMAGE, "--cloud-config", "/c"], &mut fake).unwrap();
-    assert_eq!(config.cloud_config.unwrap().bytes(), bytes);
-    assert!(matches!(&warnings[..], [Warning::NoHeader { .. }]), "a BOM hides the header: {warnings:?}");
+    for mark in [&b""[..], b"\xef\xbb\xbf"] {
+        fake.contents.insert("/c".into(), [mark, &bytes].concat());
+        let (config, warnings) = load(&["--set", IMAGE, "--cloud-config", "/c"], &mut fake).unwrap();
+        assert_eq!(config.cloud_config.unwrap().bytes(), bytes, "the mark would hide the header from the machines");
+        assert!(warnings.is_empty(), "{warnings:?}");
+    }
+}
+
+#[test]
+fn files_of_windows_editors_are_read_or_refused_with_the_reason() {
+    let mut fake = Fake::default();
+    let marked = "\u{feff}container_image: a\r\nnetboot_http_port: 81\r\n";
+    fake.contents.insert("a.yaml".into(), marked.into());
+    assert_eq!(*load(&["a.yaml"], &mut fake).unwrap().0.netboot_http_port, 81);
+    let utf16: Vec<u8> = marked.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fake.contents.insert("a.yaml".into(), utf16);
+    let error = load(&["a.yaml"], &mut fake).unwrap_err();
+    assert_eq!(error, "cannot read the configuration file a.yaml: it is UTF-16 text; save it as UTF-8");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The program itself, in a network namespace of its own: whole runs, and everything that goes wrong in them.
 
+mod attended;
 mod daemons;
 mod faults;
 mod hosts;

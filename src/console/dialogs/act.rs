@@ -53,7 +53,7 @@ impl Act {
             request: Request::Netboot(false),
             question: "Stop answering machines that boot from the network? [y/N] ",
             word: None,
-            done: "Netboot is off: machines are not answered.",
+            done: "Netboot is off until it is started here, or this host starts anew.",
         }))
     }
 

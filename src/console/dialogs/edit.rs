@@ -42,6 +42,10 @@ impl Edit {
     pub(super) fn line(self, desk: &mut Desk, line: &str) -> Dialog {
         match self {
             Self::Key if line.trim().is_empty() => menu(),
+            Self::Key if line.trim().starts_with("network.") && !desk.profile.network => {
+                desk.say("The network is this host's own; it is not set here.");
+                menu()
+            }
             Self::Key => {
                 let key = line.trim().to_owned();
                 ask_settings(desk);
@@ -54,10 +58,16 @@ impl Edit {
                     menu()
                 }
                 Typed::Dropped => apply(desk, key, None),
-                Typed::Value(_) if is_secret(&key) => Dialog::Edit(Self::Again { key, first: line.to_owned() }),
+                Typed::Value(value) if is_secret(&key) => {
+                    // As it is, blanks at its ends included.
+                    let first = if value.is_empty() { value } else { line.to_owned() };
+                    Dialog::Edit(Self::Again { key, first })
+                }
                 Typed::Value(value) => apply(desk, key, Some(value)),
             },
-            Self::Again { key, first } if first == line => apply(desk, key, Some(first)),
+            Self::Again { key, first } if first == line || (first.is_empty() && line.trim() == "\"\"") => {
+                apply(desk, key, Some(first))
+            }
             Self::Again { key, .. } => {
                 desk.say("That was not the same; nothing is changed.");
                 Dialog::Edit(Self::Value { key })

@@ -139,6 +139,11 @@ impl Dialog {
         matches!(self, Self::Log(log) if log.is_following())
     }
 
+    /// Whether each line is one of a text.
+    pub(super) fn is_pasting(&self) -> bool {
+        matches!(self, Self::Cloud(cloud::Cloud::Paste(_)))
+    }
+
     /// Whether no key is taken now.
     pub(super) fn is_locked(&self) -> bool {
         matches!(self, Self::Login(login) if login.is_locked())

@@ -1,26 +1,26 @@
 //! What consoles are answered on any Linux host: all but its network and its power, which are its own business.
 
-use super::{Settings, Supervisor};
-use crate::config::{Args, ConfigError};
-use crate::console::{Answer, Host, HostStatus, InterfaceStatus, Overview, Request};
+use super::{Settings, Supervisor, TakeBack};
+use crate::config::{Args, ConfigError, Password};
+use crate::console::{Answer, Change, Host, HostStatus, InterfaceStatus, Overview, Request};
 use crate::daemon::ring::Ring;
-use crate::status::{Question, Reply};
+use crate::status::{Phase, Question, Reply};
 use crate::sys::netlink;
 use crate::sys::time::LocalTime;
 use crate::units::chain;
 use std::ffi::OsString;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// The server, its settings and its log.
 #[derive(Debug)]
 pub struct PlainHost {
     pub supervisor: Supervisor,
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     pub ring: Ring,
     pub started: Instant,
     /// What `console.password` was when the configuration could be read last.
-    password: Mutex<Option<String>>,
+    password: Mutex<Option<Password>>,
     /// Why no server runs for now, whatever the settings say.
     held: Mutex<Option<String>>,
 }
@@ -28,6 +28,7 @@ pub struct PlainHost {
 impl PlainHost {
     #[must_use]
     pub fn new(supervisor: Supervisor, settings: Settings, ring: Ring) -> Self {
+        let settings = Arc::new(settings);
         Self { supervisor, settings, ring, started: Instant::now(), password: Mutex::default(), held: Mutex::default() }
     }
 
@@ -49,10 +50,54 @@ impl PlainHost {
     /// # Errors
     /// What is wrong with the settings, or missing; the server that ran is ended.
     pub fn apply(&self) -> Result<(), ConfigError> {
+        self.apply_or(None)
+    }
+
+    fn apply_or(&self, take_back: Option<TakeBack>) -> Result<(), ConfigError> {
         let loaded = self.settings.load().and_then(|(config, _)| config.image().map(drop));
         let runs = loaded.is_ok() && self.held().is_none();
-        self.supervisor.run_with(runs.then(|| arguments(&self.settings.args())));
+        self.supervisor.run_or(runs.then(|| arguments(&self.settings.args())), take_back);
         loaded
+    }
+
+    /// What a change would bring; nothing is changed.
+    ///
+    /// # Errors
+    /// Why it would not be accepted.
+    pub fn check(&self, change: &Change) -> Result<String, String> {
+        let mut said = self.settings.check(change).map_err(|error| chain(&error))?;
+        if concerns_server(change) && self.is_serving() {
+            said.push_str("\nThe server starts again with it: machines that are loading start over.");
+        }
+        Ok(said)
+    }
+
+    /// Makes a change and runs the server with it. When one served before, and none does with the change, it is taken back. `kept` is
+    /// called whenever the files have changed.
+    ///
+    /// # Errors
+    /// Why it is not accepted, or could not be kept.
+    pub fn save(&self, change: &Change, kept: impl Fn() -> Result<(), String> + Send + 'static) -> Result<(), String> {
+        let before = self.settings.kept();
+        self.settings.save(change).map_err(|error| chain(&error))?;
+        self.supervisor.tell(&format!("Console: {} was changed", names(change)));
+        kept()?;
+        if !concerns_server(change) {
+            return Ok(());
+        }
+        let settings = Arc::clone(&self.settings);
+        let take_back = before.ok().filter(|_| self.is_serving()).map(|before| {
+            TakeBack(Box::new(move || {
+                let restored = settings.restore(&before).map_err(|error| chain(&error)).and_then(|()| kept());
+                restored.is_ok().then(|| arguments(&settings.args()))
+            }))
+        });
+        let _ = self.apply_or(take_back); // the overview tells
+        Ok(())
+    }
+
+    fn is_serving(&self) -> bool {
+        self.supervisor.status().is_some_and(|status| status.phase == Phase::Serving)
     }
 
     /// What every host tells of itself.
@@ -75,7 +120,11 @@ impl PlainHost {
             data: String::new(),
             server,
             restarts: report.restarts,
-            notices: Vec::new(),
+            notices: report
+                .taken_back
+                .map(|why| format!("what was changed last was taken back, for the server did not run with it: {why}"))
+                .into_iter()
+                .collect(),
             question: None,
         };
         Overview { host, server: self.supervisor.status() }
@@ -98,8 +147,14 @@ impl PlainHost {
         }
         match &*set {
             None => Answer::Done(String::new()),
-            Some(set) if is_password(typed, set) => Answer::Done(String::new()),
-            Some(_) => Answer::Refused("wrong password".to_owned()),
+            Some(set) if set.is(typed) => Answer::Done(String::new()),
+            Some(_) => {
+                // The first question of every session is an empty one, which asks whether a password is needed.
+                if !typed.is_empty() {
+                    self.supervisor.tell("Console: a wrong password was typed");
+                }
+                Answer::Refused("wrong password".to_owned())
+            }
         }
     }
 }
@@ -115,18 +170,13 @@ impl Host for PlainHost {
                 Ok(shown) => Answer::Settings(shown),
                 Err(error) => Answer::Refused(chain(&error)),
             },
-            Request::Check(change) => match self.settings.check(&change) {
-                Ok(said) => Answer::Done(said),
-                Err(error) => Answer::Refused(chain(&error)),
-            },
-            Request::Save(change) => match self.settings.save(&change) {
-                Ok(said) => {
-                    let _ = self.apply(); // the overview tells
-                    Answer::Done(said)
-                }
-                Err(error) => Answer::Refused(chain(&error)),
+            Request::Check(change) => self.check(&change).map_or_else(Answer::Refused, Answer::Done),
+            Request::Save(change) => match self.save(&change, || Ok(())) {
+                Ok(()) => Answer::Done(String::new()), // what there is to say was said when it was checked
+                Err(error) => Answer::Refused(error),
             },
             Request::Restart => {
+                self.supervisor.tell("Console: the server is restarted");
                 self.supervisor.restart();
                 Answer::Done(String::new())
             }
@@ -145,6 +195,26 @@ impl Host for PlainHost {
 /// What the overview says before anything was set.
 pub const NO_IMAGE: &str = "no image is set";
 
+/// Whether the server has to be started again for it: the host's own network and its consoles are none of the server's business.
+fn concerns_server(change: &Change) -> bool {
+    match change {
+        Change::Setting { key, .. } => key != "console.password" && !key.starts_with("network."),
+        Change::Network(_) => false,
+        Change::Settings(_) | Change::CloudConfig(_) => true,
+    }
+}
+
+/// What is changed, without the values, which may be secret.
+fn names(change: &Change) -> String {
+    match change {
+        Change::Setting { key, .. } => key.clone(),
+        Change::Settings(keys) | Change::Network(keys) => {
+            keys.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(", ")
+        }
+        Change::CloudConfig(_) => "the cloud config".to_owned(),
+    }
+}
+
 /// The command line of a server.
 #[must_use]
 pub fn arguments(args: &Args) -> Vec<OsString> {
@@ -154,17 +224,6 @@ pub fn arguments(args: &Args) -> Vec<OsString> {
     args.cloud_config.iter().for_each(|cloud| words.extend(["--cloud-config", cloud]));
     words.extend(args.debug.then_some("--debug"));
     words.into_iter().map(OsString::from).collect()
-}
-
-/// In a time that does not tell how much of it is right.
-fn is_password(typed: &str, set: &str) -> bool {
-    use crate::source::manifest::digest_of;
-    let typed = digest_of(typed.as_bytes());
-    let wanted = match set.strip_prefix("sha256:") {
-        Some(_) => set.parse().ok(),
-        None => Some(digest_of(set.as_bytes())),
-    };
-    wanted.is_some_and(|wanted| typed == wanted)
 }
 
 fn interfaces() -> Vec<InterfaceStatus> {

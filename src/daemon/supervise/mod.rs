@@ -7,12 +7,12 @@ mod host;
 mod settings;
 
 pub use host::{NO_IMAGE, PlainHost, arguments};
-pub use settings::{CONSOLE_CLOUD_FILE, CONSOLE_FILE, Folder, Layers, Settings, SettingsError, Store};
+pub use settings::{CONSOLE_CLOUD_FILE, CONSOLE_FILE, Folder, Kept, Layers, Settings, SettingsError, Store};
 
 use crate::daemon::control::Caller;
 use crate::daemon::ring::Ring;
 use crate::limits;
-use crate::status::{Question, Reply, Status};
+use crate::status::{Phase, Question, Reply, Status};
 use crate::sys::process::{Pidfd, hand_down};
 use crate::sys::time::LocalTime;
 use std::ffi::OsString;
@@ -67,6 +67,15 @@ impl fmt::Debug for Program {
     }
 }
 
+/// Takes back the change that a server was started with, and returns the arguments that served before it; `None` if that cannot be done.
+pub struct TakeBack(pub Box<dyn FnOnce() -> Option<Vec<OsString>> + Send>);
+
+impl fmt::Debug for TakeBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TakeBack")
+    }
+}
+
 /// Clones share one.
 #[derive(Debug, Clone)]
 pub struct Supervisor(Arc<Shared>);
@@ -94,6 +103,10 @@ struct State {
     why: Option<String>,
     /// The reason that it gave for its end.
     last_words: Option<String>,
+    /// Until it serves for the first time with these arguments.
+    take_back: Option<TakeBack>,
+    /// Why the arguments are not those that were wanted last.
+    taken_back: Option<String>,
     is_over: bool,
 }
 
@@ -113,6 +126,8 @@ pub struct Report {
     pub restarts: u32,
     /// Why it ended last, when that was by itself.
     pub why: Option<String>,
+    /// Why the change that was made last was taken back, when it was.
+    pub taken_back: Option<String>,
 }
 
 impl Supervisor {
@@ -131,9 +146,14 @@ impl Supervisor {
 
     /// Runs the server with these arguments from now on, in the place of one that runs; without any, none.
     pub fn run_with(&self, arguments: Option<Vec<OsString>>) {
+        self.run_or(arguments, None);
+    }
+
+    /// As [`Supervisor::run_with`]; should that server end by itself before it serves, the change that it came with is taken back.
+    pub fn run_or(&self, arguments: Option<Vec<OsString>>, take_back: Option<TakeBack>) {
         self.replace(|state| {
-            state.arguments = arguments;
-            (state.restarts, state.why) = (0, None); // another configuration, another account
+            (state.arguments, state.take_back) = (arguments, take_back);
+            (state.restarts, state.why, state.taken_back) = (0, None, None); // another configuration, another account
         });
     }
 
@@ -169,7 +189,12 @@ impl Supervisor {
     #[must_use]
     pub fn report(&self) -> Report {
         let state = self.state();
-        Report { is_running: state.running.is_some(), restarts: state.restarts, why: state.why.clone() }
+        Report {
+            is_running: state.running.is_some(),
+            restarts: state.restarts,
+            why: state.why.clone(),
+            taken_back: state.taken_back.clone(),
+        }
     }
 
     /// Whether nothing hangs: the server answers for its health, or has ended and is about to be started again.
@@ -181,7 +206,7 @@ impl Supervisor {
     }
 
     /// A line of our own among the server's.
-    fn tell(&self, what: &str) {
+    pub fn tell(&self, what: &str) {
         let line = format!("{} {what}", LocalTime::now());
         self.0.ring.push(&line);
         (self.0.program.echo)(&line);
@@ -222,8 +247,14 @@ impl Supervisor {
             if state.generation != generation {
                 continue; // it was asked to
             }
+            let why = state.last_words.take().unwrap_or_else(|| end.clone());
+            if let Some(take_back) = state.take_back.take() {
+                drop(state);
+                self.take_back(take_back, why, generation);
+                continue;
+            }
             state.restarts = state.restarts.saturating_add(1);
-            state.why = Some(state.last_words.take().unwrap_or_else(|| end.clone()));
+            state.why = Some(why);
             drop(state);
             self.tell(&format!("The server ended: {end}; it is started again in {wait:?}"));
             let state = self.state();
@@ -232,6 +263,17 @@ impl Supervisor {
             wait = (2 * wait).min(times.restart_wait_max);
         }
         self.0.changed.notify_all();
+    }
+
+    /// Has the server run again as it did before the change that it does not run with.
+    fn take_back(&self, take_back: TakeBack, why: String, generation: u64) {
+        self.tell(&format!("The server does not run with what was changed last, which is taken back: {why}"));
+        let Some(arguments) = take_back.0() else { return };
+        let mut state = self.state();
+        if state.generation == generation {
+            state.arguments = Some(arguments);
+            state.taken_back = Some(why);
+        }
     }
 
     /// Waits until a server is wanted; `None` when none will be any more.
@@ -312,6 +354,7 @@ impl Supervisor {
             drop(state);
             if self.ask(Question::Health) == Some(Reply::Done) {
                 *running.well.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                self.keep_what_serves(&running);
             } else if running.well.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
                 >= self.0.program.times.unwell_max / 2
             {
@@ -319,6 +362,17 @@ impl Supervisor {
                 running.pidfd.kill();
             }
             state = self.state();
+        }
+    }
+
+    /// Once a server serves, what it was changed to is no longer in doubt.
+    fn keep_what_serves(&self, running: &Arc<Running>) {
+        if self.state().take_back.is_none() || self.status().is_none_or(|status| status.phase != Phase::Serving) {
+            return;
+        }
+        let mut state = self.state();
+        if state.running.as_ref().is_some_and(|now| Arc::ptr_eq(now, running)) {
+            state.take_back = None;
         }
     }
 
@@ -397,6 +451,44 @@ mod tests {
         assert_eq!(supervisor.report().restarts, 0);
         supervisor.run_with(None);
         assert_eq!(supervisor.ask(Question::Health), None);
+        supervisor.end();
+    }
+
+    #[test]
+    fn a_change_that_a_server_does_not_run_with_is_taken_back() {
+        let (supervisor, lines) = supervisor(short());
+        let good = format!("echo good; {ANSWERS}");
+        let back = good.clone();
+        let take_back = TakeBack(Box::new(move || shell(&back)));
+        supervisor.run_or(shell("echo auroraboot: no such interface >&2; exit 1"), Some(take_back));
+        let told: Vec<String> = std::iter::from_fn(|| Some(next(&lines))).take_while(|line| line != "good").collect();
+        assert!(told.iter().any(|line| line.ends_with("which is taken back: no such interface")), "{told:?}");
+        let report = supervisor.report();
+        assert_eq!((report.restarts, report.taken_back.as_deref()), (0, Some("no such interface")));
+        supervisor.run_with(shell(&good));
+        assert_eq!(next(&lines), "good");
+        assert_eq!(supervisor.report().taken_back, None, "another change, another account");
+        supervisor.end();
+    }
+
+    #[test]
+    fn a_change_with_which_a_server_served_stays_whatever_comes_then() {
+        let times = Times { health_interval: Duration::from_millis(1), ..short() };
+        let (supervisor, lines) = supervisor(times);
+        let serving = serde_json::to_string(&Reply::Status(Status { phase: Phase::Serving, ..Status::default() }));
+        let serving = serving.unwrap();
+        let answers = format!(
+            r#"while read question <&3; do case "$question" in *status*) echo '{serving}' >&3;; *) echo '"done"' >&3;; esac; done"#
+        );
+        let take_back = TakeBack(Box::new(|| unreachable!("it served")));
+        supervisor.run_or(shell(&format!("echo up; {answers}")), Some(take_back));
+        assert_eq!(next(&lines), "up");
+        while supervisor.state().take_back.is_some() {
+            thread::yield_now();
+        }
+        supervisor.state().running.as_ref().unwrap().pidfd.kill();
+        assert!(next(&lines).contains("The server ended: signal 9"));
+        assert_eq!(next(&lines), "up");
         supervisor.end();
     }
 

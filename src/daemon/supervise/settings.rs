@@ -5,12 +5,14 @@
 
 use crate::config::{self, Args, Config, ConfigError, Fetching, Inputs, Warning};
 use crate::console::{Change, Shown};
+use crate::daemon::check::{self, CheckError};
 use crate::daemon::inputs::HostInputs;
 use crate::limits;
 use crate::units::chain;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Where files of settings are kept.
 pub trait Store: Send + Sync {
@@ -47,6 +49,8 @@ pub struct Layers {
 pub enum SettingsError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Check(#[from] CheckError),
     #[error("{0} is set by --set on the command line, which decides")]
     OnCommandLine(String),
     #[error("{path}: {why}; remove it to take back what consoles have set")]
@@ -59,6 +63,8 @@ pub enum SettingsError {
 
 pub struct Settings {
     layers: Layers,
+    /// [`Layers::is_complete`], until what consoles have set is whole again.
+    is_complete: AtomicBool,
     store: Box<dyn Store>,
 }
 
@@ -76,7 +82,8 @@ pub const CONSOLE_CLOUD_FILE: &str = "console-cloud-config.yaml";
 impl Settings {
     #[must_use]
     pub fn new(layers: Layers, store: Box<dyn Store>) -> Self {
-        Self { layers, store }
+        let is_complete = AtomicBool::new(layers.is_complete);
+        Self { layers, is_complete, store }
     }
 
     /// Whether another configuration is used than the one that is there.
@@ -88,7 +95,7 @@ impl Settings {
     /// The arguments that a server is started with.
     #[must_use]
     pub fn args(&self) -> Args {
-        let is_complete = self.layers.is_complete;
+        let is_complete = self.is_complete.load(Ordering::Relaxed);
         let has = |name: &str| !is_complete && self.path(name).exists();
         self.args_with(has(CONSOLE_FILE), has(CONSOLE_CLOUD_FILE))
     }
@@ -134,6 +141,14 @@ impl Settings {
     pub fn check(&self, change: &Change) -> Result<String, SettingsError> {
         let (config, warnings) = self.load_with(change)?;
         let mut lines: Vec<String> = warnings.iter().map(Warning::to_string).collect();
+        if let Err(error) = fault(&config) {
+            // What was wrong before must not keep anybody from mending it piece by piece.
+            let is_new = self.load().is_ok_and(|(config, _)| fault(&config).is_ok());
+            if is_new {
+                return Err(error.into());
+            }
+            lines.push(chain(&error));
+        }
         if let (Change::CloudConfig(Some(_)), Some(cloud)) = (change, &config.cloud_config) {
             lines.extend(cloud.summary().map(|does| format!("each machine: {does}")));
         }
@@ -145,7 +160,7 @@ impl Settings {
     /// # Errors
     /// Why it would not be accepted.
     pub fn load_with(&self, change: &Change) -> Result<(Config, Vec<Warning>), SettingsError> {
-        if self.layers.is_complete {
+        if self.is_complete.load(Ordering::Relaxed) {
             self.of_console()?;
         }
         let staged = self.stage(change)?;
@@ -163,16 +178,40 @@ impl Settings {
     ///
     /// # Errors
     /// Why it is not accepted, or could not be kept; nothing is changed then.
-    pub fn save(&self, change: &Change) -> Result<String, SettingsError> {
-        let said = self.check(change)?;
-        for (name, bytes) in self.stage(change)? {
-            match bytes {
-                Some(bytes) => self.store.write(name, &bytes),
-                None => self.store.remove(name),
-            }
-            .map_err(SettingsError::Store)?;
-        }
-        Ok(said)
+    pub fn save(&self, change: &Change) -> Result<(), SettingsError> {
+        self.check(change)?;
+        self.stage(change)?.iter().try_for_each(|(name, bytes)| self.put(name, bytes.as_deref()))?;
+        self.is_complete.store(false, Ordering::Relaxed); // it was checked with everything that consoles have set
+        Ok(())
+    }
+
+    /// The files of consoles as they are, for [`Settings::restore`].
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub fn kept(&self) -> io::Result<Kept> {
+        let read = |name| match std::fs::read(self.path(name)) {
+            Ok(bytes) => Ok((name, Some(bytes))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((name, None)),
+            Err(error) => Err(error),
+        };
+        Ok(Kept([read(CONSOLE_FILE)?, read(CONSOLE_CLOUD_FILE)?]))
+    }
+
+    /// Makes the files of consoles what they were.
+    ///
+    /// # Errors
+    /// One sentence for the operator.
+    pub fn restore(&self, kept: &Kept) -> Result<(), SettingsError> {
+        kept.0.iter().try_for_each(|(name, bytes)| self.put(name, bytes.as_deref()))
+    }
+
+    fn put(&self, name: &str, bytes: Option<&[u8]>) -> Result<(), SettingsError> {
+        let put = match bytes {
+            Some(bytes) => self.store.write(name, bytes),
+            None => self.store.remove(name),
+        };
+        put.map_err(SettingsError::Store)
     }
 
     /// Takes back everything that consoles have set.
@@ -180,10 +219,7 @@ impl Settings {
     /// # Errors
     /// One sentence for the operator.
     pub fn reset(&self) -> Result<(), SettingsError> {
-        [CONSOLE_FILE, CONSOLE_CLOUD_FILE]
-            .into_iter()
-            .try_for_each(|name| self.store.remove(name))
-            .map_err(SettingsError::Store)
+        self.restore(&Kept([(CONSOLE_FILE, None), (CONSOLE_CLOUD_FILE, None)]))
     }
 
     /// The keys that consoles have set.
@@ -245,6 +281,25 @@ impl Settings {
 
 /// A file that a change alters, and what will be in it; none: it goes.
 type Staged = (&'static str, Option<Vec<u8>>);
+
+/// The files of consoles as they were.
+#[derive(Clone)]
+pub struct Kept([Staged; 2]);
+
+// By hand: they may hold passwords.
+impl std::fmt::Debug for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Kept")
+    }
+}
+
+/// What a server would refuse at once; that there is nothing to boot yet is nothing wrong.
+fn fault(config: &Config) -> Result<(), CheckError> {
+    match check::check(config) {
+        Ok(_) | Err(CheckError::Config(ConfigError::NoSource)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
 
 /// The host's files, some of them as they will be.
 struct StagedInputs {
@@ -346,6 +401,7 @@ mod tests {
             (Change::CloudConfig(Some(b"#cloud-config\nhostname: [[ .nowhere ]]\n".to_vec())), "nowhere"),
             (Change::CloudConfig(Some(b"\n".to_vec())), "empty"),
             (setting("values", "x"), "values"),
+            (setting("iso.overlay_iso", "/nowhere"), "/nowhere is not a directory"),
         ] {
             let error = settings.save(&change).unwrap_err();
             assert!(chain(&error).contains(why), "{change:?}: {}", chain(&error));
