@@ -311,6 +311,42 @@ mod tests {
         assert_eq!(names(&archive_of_all(&[image], "1.0", 5)).len(), 1);
     }
 
+    /// The two files of the Secret in the example for Kubernetes.
+    struct Secret;
+
+    impl auroraboot::config::Inputs for Secret {
+        fn read_file(&mut self, path: &Path) -> io::Result<Vec<u8>> {
+            let manifest = include_str!("../kubernetes/auroraboot.yaml");
+            let (_, text) = manifest.split_once(&format!("\n  {}: |\n", path.display())).unwrap();
+            let lines = text.lines().map_while(|line| line.strip_prefix("    "));
+            Ok(lines.flat_map(|line| [line, "\n"]).collect::<String>().into_bytes())
+        }
+
+        fn fetch_url(&mut self, url: &str, _: auroraboot::config::Fetching<'_>) -> Result<Vec<u8>, String> {
+            Err(url.to_owned())
+        }
+
+        fn read_stdin(&mut self) -> io::Result<Vec<u8>> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    #[test]
+    fn the_pod_as_it_is_shipped_installs_nothing_and_boots_nobody() {
+        let args = auroraboot::config::Args {
+            config: Some("auroraboot.yaml".to_owned()),
+            cloud_config: Some("cloud-config.yaml".to_owned()),
+            ..Default::default()
+        };
+        let (config, warnings) = auroraboot::config::load(&args, &mut Secret).unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let allowed: Vec<String> = config.machines.allow.iter().map(ToString::to_string).collect();
+        assert_eq!(allowed, ["00:00:5e:00:53:01"], "of RFC 7042 §2.1.1, for documentation");
+        let cloud_config = config.cloud_config.unwrap();
+        let summary = cloud_config.summary().unwrap();
+        assert_eq!(summary, "installs nothing by itself (no `install.auto: true`); users kairos");
+    }
+
     #[test]
     fn the_root_holds_the_program_and_equal_input_gives_equal_bytes() {
         let paths: Vec<String> = members(&root(&program(Arch::Amd64), 5)).into_iter().map(|(path, _)| path).collect();
