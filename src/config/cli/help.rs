@@ -15,7 +15,7 @@ fn help() -> String {
          Usage: auroraboot [CONFIG] [--set KEY=VALUE]... [--cloud-config FILE|URL|-]\n       \
          auroraboot pull [CONFIG] [--set KEY=VALUE]...   fetch all that a run without a network needs\n       \
          auroraboot cache [list|verify|prune]     what is kept in state_dir; see cache --help\n       \
-         auroraboot flash [FILE] --to DEV[,DEV]   write an ISO or a disk image to USB sticks; see flash --help\n\n\
+         auroraboot flash [FILE] --to DEV[,DEV]   write an ISO or image to USB sticks; see flash --help\n\n\
          Arguments:\n  [CONFIG]  The configuration file: a path, a URL, or - for standard input\n\n\
          Flags:\n",
     );
