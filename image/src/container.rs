@@ -1,6 +1,6 @@
 //! The container image: the static binary, and nothing that it does not need.
 //!
-//! One archive for each architecture, which every `docker load`, `podman load` and `skopeo copy` takes (an OCI image layout, with the
+//! One archive for each architecture, which every `docker load`, `podman load` and `ctr image import` takes (an OCI image layout, with the
 //! `manifest.json` of `docker save` beside it), and one with all of them for registries.
 
 use auroraboot::civil::Civil;
@@ -159,11 +159,17 @@ impl Image {
     }
 
     fn archive(&self, version: &str, epoch: u64) -> Vec<u8> {
-        let mut descriptor = self.descriptor();
-        descriptor["annotations"] = names(version);
-        let mut archive = layout(self.blobs(), descriptor, epoch);
+        let tags = [version, "latest"];
+        // containerd takes both names from the layout. podman 4.3 takes but one image from a layout: of two it turns to manifest.json,
+        // and has both names as well (measured; with one name in the layout it knew nothing of `latest`).
+        let named = |tag| {
+            let mut descriptor = self.descriptor();
+            descriptor["annotations"] = name(tag);
+            descriptor
+        };
+        let mut archive = layout(self.blobs(), &tags.map(named), epoch);
         // Docker before 25 reads nothing but this.
-        let tags = [format!("{NAME}:{version}"), format!("{NAME}:latest")];
+        let tags = tags.map(|tag| format!("{NAME}:{tag}"));
         let entry = json!({ "Config": self.config.path(), "RepoTags": tags, "Layers": [self.layer.path()] });
         file(&mut archive, "manifest.json", json!([entry]).to_string().as_bytes(), 0o644, epoch);
         archive.extend_from_slice(&tar::END);
@@ -176,17 +182,18 @@ fn archive_of_all(images: &[Image], version: &str, epoch: u64) -> Vec<u8> {
     let manifests: Vec<Value> = images.iter().map(Image::descriptor).collect();
     let index = Blob::document(&json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests }));
     let mut descriptor = index.descriptor(INDEX);
-    descriptor["annotations"] = names(version);
-    let mut archive = layout(images.iter().flat_map(Image::blobs).chain([&index]), descriptor, epoch);
+    // One name alone: skopeo asks which image is meant when there are several.
+    descriptor["annotations"] = name(version);
+    let mut archive = layout(images.iter().flat_map(Image::blobs).chain([&index]), &[descriptor], epoch);
     archive.extend_from_slice(&tar::END);
     archive
 }
 
-/// An OCI image layout (image-layout.md) that holds one thing, without its end.
-fn layout<'a>(blobs: impl IntoIterator<Item = &'a Blob>, holds: Value, epoch: u64) -> Vec<u8> {
+/// An OCI image layout (image-layout.md) with an index of these descriptors, without its end.
+fn layout<'a>(blobs: impl IntoIterator<Item = &'a Blob>, index: &[Value], epoch: u64) -> Vec<u8> {
     let mut archive = Vec::new();
     file(&mut archive, "oci-layout", json!({ "imageLayoutVersion": "1.0.0" }).to_string().as_bytes(), 0o644, epoch);
-    let index = json!({ "schemaVersion": 2, "manifests": [holds] });
+    let index = json!({ "schemaVersion": 2, "manifests": index });
     file(&mut archive, "index.json", index.to_string().as_bytes(), 0o644, epoch);
     for blob in blobs {
         file(&mut archive, &blob.path(), &blob.bytes, 0o644, epoch);
@@ -241,9 +248,9 @@ fn labels(version: &str) -> Value {
 }
 
 /// What skopeo, podman and containerd call it.
-fn names(version: &str) -> Value {
-    let full = format!("docker.io/library/{NAME}:{version}");
-    json!({ "org.opencontainers.image.ref.name": version, "io.containerd.image.name": full })
+fn name(tag: &str) -> Value {
+    let full = format!("docker.io/library/{NAME}:{tag}");
+    json!({ "org.opencontainers.image.ref.name": tag, "io.containerd.image.name": full })
 }
 
 #[cfg(test)]
@@ -280,6 +287,64 @@ mod tests {
             }
         }
         assert_eq!(members(&images[1].archive("1.0", 5)).len(), 6);
+    }
+
+    #[test]
+    fn docker_podman_and_containerd_find_both_names_and_skopeo_one_in_the_archive_of_all() {
+        let image = Image::of(&program(Arch::Amd64), "1.0", 5);
+        let document = |archive: &[u8], name: &str| -> Value {
+            let (_, data) = members(archive).into_iter().find(|(path, _)| path == name).unwrap();
+            serde_json::from_slice(&data).unwrap()
+        };
+        let names = |archive: &[u8]| -> Vec<(String, String)> {
+            let index = document(archive, "index.json");
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            let manifests = index["manifests"].as_array().unwrap().iter();
+            manifests.map(|one| (text(&one["digest"]), text(&one["annotations"]["io.containerd.image.name"]))).collect()
+        };
+        let archive = image.archive("1.0", 5);
+        let digest = image.manifest.digest.to_string();
+        let full = |tag| (digest.clone(), format!("docker.io/library/auroraboot:{tag}"));
+        assert_eq!(names(&archive), [full("1.0"), full("latest")]);
+        let tags = &document(&archive, "manifest.json")[0]["RepoTags"];
+        assert_eq!(*tags, json!(["auroraboot:1.0", "auroraboot:latest"]));
+        assert_eq!(names(&archive_of_all(&[image], "1.0", 5)).len(), 1);
+    }
+
+    /// The two files of the Secret in the example for Kubernetes.
+    struct Secret;
+
+    impl auroraboot::config::Inputs for Secret {
+        fn read_file(&mut self, path: &Path) -> io::Result<Vec<u8>> {
+            let manifest = include_str!("../kubernetes/auroraboot.yaml");
+            let (_, text) = manifest.split_once(&format!("\n  {}: |\n", path.display())).unwrap();
+            let lines = text.lines().map_while(|line| line.strip_prefix("    "));
+            Ok(lines.flat_map(|line| [line, "\n"]).collect::<String>().into_bytes())
+        }
+
+        fn fetch_url(&mut self, url: &str, _: auroraboot::config::Fetching<'_>) -> Result<Vec<u8>, String> {
+            Err(url.to_owned())
+        }
+
+        fn read_stdin(&mut self) -> io::Result<Vec<u8>> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    #[test]
+    fn the_pod_as_it_is_shipped_installs_nothing_and_boots_nobody() {
+        let args = auroraboot::config::Args {
+            config: Some("auroraboot.yaml".to_owned()),
+            cloud_config: Some("cloud-config.yaml".to_owned()),
+            ..Default::default()
+        };
+        let (config, warnings) = auroraboot::config::load(&args, &mut Secret).unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let allowed: Vec<String> = config.machines.allow.iter().map(ToString::to_string).collect();
+        assert_eq!(allowed, ["00:00:5e:00:53:01"], "of RFC 7042 §2.1.1, for documentation");
+        let cloud_config = config.cloud_config.unwrap();
+        let summary = cloud_config.summary().unwrap();
+        assert_eq!(summary, "installs nothing by itself (no `install.auto: true`); users kairos");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `auroraboot flash`: which ISO, which sticks, the question, a thread for each stick, and the verdict.
+//! `auroraboot flash`: which image, which sticks, the question, a thread for each stick, and the verdict.
 
 use crate::config::{self, ConfigError, FlashArgs};
 use crate::daemon::log::redraw;
@@ -8,7 +8,7 @@ use crate::flash::host::{Disk, Host, Kind};
 use crate::flash::image::{self, Image, ImageError};
 use crate::flash::plan::Plan;
 use crate::flash::progress::{Board, Style, Text};
-use crate::flash::write::{self, Failure, Phase, Watch};
+use crate::flash::write::{self, Failure, Phase, Source, Watch};
 use crate::flash::{contents, question};
 use crate::limits::{FLASH_LOCK_PATIENCE, PROGRESS_REDRAW};
 use crate::sys::block::Device;
@@ -65,7 +65,7 @@ pub fn run(args: &FlashArgs) -> Result<(), FlashError> {
         return Err(FlashError::NoTarget { list: question::list(&host.disks()) });
     }
     let image = choose(args, &state_dir)?;
-    let needs = Needs { iso: &image.path, size: image.size };
+    let needs = needs(&image);
     let consent = Consent { yes: args.yes, allow_internal: args.allow_internal };
     let disks = checks::targets(&host, &args.to, needs, consent)?;
     tell_image(&image, args.iso.is_some());
@@ -81,7 +81,7 @@ pub fn run(args: &FlashArgs) -> Result<(), FlashError> {
     write_all(Arc::new(image), sticks, &stop)
 }
 
-/// The named ISO, or the newest.
+/// The named image, or the newest ISO.
 fn choose(args: &FlashArgs, state_dir: &Path) -> Result<Image, FlashError> {
     let path = match &args.iso {
         Some(path) => PathBuf::from(path),
@@ -94,7 +94,11 @@ fn choose(args: &FlashArgs, state_dir: &Path) -> Result<Image, FlashError> {
     Ok(image::open(&path)?)
 }
 
-/// What is worth knowing of the ISO.
+fn needs(image: &Image) -> Needs<'_> {
+    Needs { kind: image.kind, path: &image.path, size: image.size }
+}
+
+/// What is worth knowing of the image.
 fn tell_image(image: &Image, is_named: bool) {
     let path = image.path.display();
     if is_named && image::is_custom(&image.path) {
@@ -104,7 +108,7 @@ fn tell_image(image: &Image, is_named: bool) {
         log::warn!("{path} has no partition table: it boots as a CD, but hardly from a stick");
     }
     if image.expected.is_none() {
-        log::info!("Flash: There is no {path}.sha256, so damage to the ISO itself would not be noticed");
+        log::info!("Flash: There is no {path}.sha256, so damage to the {} itself would not be noticed", image.kind);
     }
 }
 
@@ -148,13 +152,14 @@ fn open(disk: Disk, image: &Image) -> Result<Stick, Refusal> {
         return Err(Refusal::ReadOnly { node: node() });
     }
     let (size, block) = (device.size().map_err(cannot)?, device.block_bytes().map_err(cannot)?);
-    checks::fits(&disk, size, image.size)?;
+    checks::fits(&disk, size, needs(image))?;
     let plan = Plan::new(image.size, size, block).ok_or_else(|| Refusal::Blocks { node: node(), block })?;
     if block != SECTOR_OF_TABLE && image.is_hybrid {
         log::warn!(
-            "{} has blocks of {block} bytes, and the ISO's partition table is made for {SECTOR_OF_TABLE}: \
+            "{} has blocks of {block} bytes, and the {}'s partition table is made for {SECTOR_OF_TABLE}: \
              most firmware will not boot it",
-            disk.node.display()
+            disk.node.display(),
+            image.kind
         );
     }
     if !device.is_direct() {
@@ -163,7 +168,7 @@ fn open(disk: Disk, image: &Image) -> Result<Stick, Refusal> {
     Ok(Stick { disk, device, plan })
 }
 
-/// What partition tables of hybrid ISOs count in.
+/// What partition tables of hybrid ISOs and of nearly all disk images count in.
 const SECTOR_OF_TABLE: u64 = 512;
 
 /// Between two attempts at a lock.
@@ -264,7 +269,8 @@ fn show(text: Text) {
 fn write_one(image: &Image, stick: &Stick, stop: &Stop, tell: &dyn Fn(News)) {
     let mut progress = |phase, done| tell(News::Progress(phase, done));
     let mut watch = Watch { cancelled: stop.flag(), progress: &mut progress };
-    let result = write::flash(&image.file, &stick.plan, image.expected, &stick.device, &mut watch);
+    let source = Source { bytes: &image.file, kind: image.kind, expected: image.expected };
+    let result = write::flash(source, &stick.plan, &stick.device, &mut watch);
     if result.is_ok()
         && let Err(error) = stick.device.reread_partitions()
     {

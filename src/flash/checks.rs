@@ -6,6 +6,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::host::{By, Disk, Found, Host, Kind, Usage};
+use super::image;
 use crate::limits::FLASH_DEVICES_MAX;
 use crate::units::ByteSize;
 
@@ -18,8 +19,8 @@ pub enum Refusal {
     NotBlock { path: PathBuf, what: &'static str },
     #[error("the kernel tells nothing of {path} (no /sys/dev/block entry), so what uses it cannot be checked")]
     Unknown { path: PathBuf },
-    #[error("{path} is a partition of {disk}, and an ISO takes the whole stick: --to {disk}")]
-    Partition { path: PathBuf, disk: PathBuf },
+    #[error("{path} is a partition of {disk}, and an {image} takes the whole stick: --to {disk}")]
+    Partition { path: PathBuf, disk: PathBuf, image: image::Kind },
     #[error("{second} is {first} again; name each stick once")]
     Twice { first: PathBuf, second: PathBuf },
     #[error("{count} devices; at most {FLASH_DEVICES_MAX} are written at the same time")]
@@ -30,14 +31,14 @@ pub enum Refusal {
     Optical { node: PathBuf },
     #[error("{node} has no medium in it")]
     NoMedium { node: PathBuf },
-    #[error("the ISO {iso} itself lies on {node}; copy it somewhere else first")]
-    IsoOnIt { iso: PathBuf, node: PathBuf },
+    #[error("the {kind} {path} itself lies on {node}; copy it somewhere else first")]
+    ImageOnIt { kind: image::Kind, path: PathBuf, node: PathBuf },
     #[error("{node} is in use: {}{}", uses(.usages), remedy(.usages))]
     InUse { node: PathBuf, usages: Vec<Usage> },
     #[error("{node} is write-protected; many sticks and SD cards have a switch for that")]
     ReadOnly { node: PathBuf },
-    #[error("{node} is too small: it holds {}, the ISO needs {} ({missing} bytes more)", ByteSize(*.size), ByteSize(*.needed))]
-    TooSmall { node: PathBuf, size: u64, needed: u64, missing: u64 },
+    #[error("{node} is too small: it holds {}, the {image} needs {} ({missing} bytes more)", ByteSize(*.size), ByteSize(*.needed))]
+    TooSmall { node: PathBuf, size: u64, image: image::Kind, needed: u64, missing: u64 },
     #[error(
         "{node} ({transport}) is an internal disk, neither removable nor on USB; if it is the right one, add --allow-internal"
     )]
@@ -50,7 +51,7 @@ pub enum Refusal {
     Busy { node: PathBuf },
     #[error("another program holds the lock of {node} (a formatter, another flash?); try again when it is done")]
     Locked { node: PathBuf },
-    #[error("{node} has blocks of {block} bytes, which is no size that an ISO can be written in")]
+    #[error("{node} has blocks of {block} bytes, which is no size that an image can be written in")]
     Blocks { node: PathBuf, block: u64 },
     #[error("{node} was replaced by another device just now; try again")]
     Replaced { node: PathBuf },
@@ -100,10 +101,12 @@ impl Usage {
     }
 }
 
-/// What flashing needs to know of the ISO to check a disk for it.
+/// What flashing needs to know of the image to check a disk for it.
 #[derive(Debug, Clone, Copy)]
 pub struct Needs<'a> {
-    pub iso: &'a Path,
+    pub kind: image::Kind,
+    pub path: &'a Path,
+    /// Bytes.
     pub size: u64,
 }
 
@@ -126,7 +129,7 @@ pub fn targets(host: &Host, paths: &[String], needs: Needs<'_>, consent: Consent
     }
     let mut disks: Vec<(PathBuf, Disk)> = Vec::new();
     for path in paths.iter().map(PathBuf::from) {
-        let disk = find(host, &path)?;
+        let disk = find(host, &path, needs.kind)?;
         if let Some((first, _)) = disks.iter().find(|(_, known)| known.number == disk.number) {
             return Err(Refusal::Twice { first: first.clone(), second: path });
         }
@@ -138,11 +141,11 @@ pub fn targets(host: &Host, paths: &[String], needs: Needs<'_>, consent: Consent
     Ok(disks.into_iter().map(|(_, disk)| disk).collect())
 }
 
-fn find(host: &Host, path: &Path) -> Result<Disk, Refusal> {
+fn find(host: &Host, path: &Path, image: image::Kind) -> Result<Disk, Refusal> {
     let Some(number) = host.number_at(path) else { return Err(no_block_device(host, path)) };
     match host.find(number) {
         None => Err(Refusal::Unknown { path: path.to_owned() }),
-        Some(Found::Partition { disk, .. }) => Err(Refusal::Partition { path: path.to_owned(), disk }),
+        Some(Found::Partition { disk, .. }) => Err(Refusal::Partition { path: path.to_owned(), disk, image }),
         Some(Found::Disk(disk)) => Ok(disk),
     }
 }
@@ -179,10 +182,10 @@ fn check(host: &Host, disk: &Disk, needs: Needs<'_>, consent: Consent) -> Result
         return Err(Refusal::NoMedium { node: node() });
     }
     let usages = host.usages(disk);
-    // Nobody is told to copy the ISO away from the system's disk.
+    // Nobody is told to copy the image away from the system's disk.
     let is_movable = usages.iter().all(|usage| usage.is_removable_mount());
-    if is_movable && host.lies_on(needs.iso, &usages) {
-        return Err(Refusal::IsoOnIt { iso: needs.iso.to_owned(), node: node() });
+    if is_movable && host.lies_on(needs.path, &usages) {
+        return Err(Refusal::ImageOnIt { kind: needs.kind, path: needs.path.to_owned(), node: node() });
     }
     if !usages.is_empty() {
         return Err(Refusal::InUse { node: node(), usages });
@@ -190,21 +193,22 @@ fn check(host: &Host, disk: &Disk, needs: Needs<'_>, consent: Consent) -> Result
     if disk.read_only {
         return Err(Refusal::ReadOnly { node: node() });
     }
-    fits(disk, disk.size, needs.size)?;
+    fits(disk, disk.size, needs)?;
     if disk.kind == Kind::Internal && consent.yes && !consent.allow_internal {
         return Err(Refusal::Internal { node: node(), transport: disk.transport });
     }
     Ok(())
 }
 
-/// Whether `needed` bytes fit on the disk, whose size the opened device tells once more.
+/// Whether the image fits on the disk, whose size the opened device tells once more.
 ///
 /// # Errors
 /// [`Refusal::TooSmall`].
-pub fn fits(disk: &Disk, size: u64, needed: u64) -> Result<(), Refusal> {
+pub fn fits(disk: &Disk, size: u64, image: Needs<'_>) -> Result<(), Refusal> {
+    let (node, needed) = (disk.node.clone(), image.size);
     match needed.checked_sub(size) {
         None | Some(0) => Ok(()),
-        Some(missing) => Err(Refusal::TooSmall { node: disk.node.clone(), size, needed, missing }),
+        Some(missing) => Err(Refusal::TooSmall { node, size, image: image.kind, needed, missing }),
     }
 }
 
@@ -242,7 +246,7 @@ mod tests {
 
     fn check(fake: &FakeHost, paths: &[&str], size: u64, consent: Consent) -> Result<Vec<String>, String> {
         let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
-        let needs = Needs { iso: Path::new("/proc/self/stat"), size };
+        let needs = Needs { kind: image::Kind::Disk, path: Path::new("/proc/self/stat"), size };
         let found = targets(&fake.host(), &paths, needs, consent).map_err(|refusal| refusal.to_string())?;
         Ok(found.into_iter().map(|disk| disk.name).collect())
     }
@@ -261,7 +265,7 @@ mod tests {
     #[test]
     fn what_is_no_disk_is_refused_with_what_it_is() {
         for (path, message) in [
-            ("/dev/sdb1", "/dev/sdb1 is a partition of /dev/sdb, and an ISO takes the whole stick: --to /dev/sdb"),
+            ("/dev/sdb1", "/dev/sdb1 is a partition of /dev/sdb, and an image takes the whole stick: --to /dev/sdb"),
             ("sdb", "there is no sdb, did you mean /dev/sdb?; "),
             ("/dev/sdz", "there is no /dev/sdz; "),
             ("/proc", "/proc is a directory, not a disk; "),
@@ -317,7 +321,7 @@ mod tests {
             "1 1 0:1 / / rw - overlay overlay rw\n2 1 8:17 / /media/isos rw - vfat /dev/sdb1 rw",
         );
         let refuse = |iso| {
-            let needs = Needs { iso: Path::new(iso), size: 1 };
+            let needs = Needs { kind: image::Kind::Iso, path: Path::new(iso), size: 1 };
             targets(&fake.host(), &["/dev/sdb".to_owned()], needs, YES).unwrap_err().to_string()
         };
         let message = "the ISO /media/isos/a.iso itself lies on /dev/sdb; copy it somewhere else first";
@@ -330,7 +334,7 @@ mod tests {
         for (attributes, sectors, message) in [
             (&[("ro", "1")][..], 1000, "/dev/sdd is write-protected; "),
             (&[], 0, "/dev/sdd has no medium in it"),
-            (&[], 9, "/dev/sdd is too small: it holds 4.6 kB, the ISO needs 5.0 kB (392 bytes more)"),
+            (&[], 9, "/dev/sdd is too small: it holds 4.6 kB, the image needs 5.0 kB (392 bytes more)"),
             (&[("device/type", "5")], 1000, "/dev/sdd is an optical drive; "),
             (&[("slaves/sda", "")], 1000, "/dev/sdd is a volume made of other disks "),
         ] {

@@ -1,18 +1,19 @@
-//! Which ISO is written: the one that was named, or the newest; whether it is one, and whole.
+//! Which image is written, an ISO or that of a disk: the one that was named, or the newest ISO; whether it is one, and whole.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::text::clean_bytes;
 use crate::iso::BLOCK;
+use crate::iso::gpt::{self, Gpt};
 use crate::limits::CHECKSUM_BYTES_MAX;
 use crate::source::checksum as sha256sum;
-use crate::units::{ByteSize, Digest};
+use crate::units::Digest;
 
-/// Why there is no ISO to write. Nothing was written.
+/// Why there is no image to write. Nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     #[error(
@@ -35,8 +36,10 @@ pub enum ImageError {
     NotIso { path: PathBuf },
     #[error("{path} is compressed; unpack it first: unzstd {path}")]
     Compressed { path: PathBuf },
-    #[error("{path} is cut short: it has {}, and should have {}; fetch or make it again", ByteSize(*.size), ByteSize(*.wanted))]
+    #[error("{path} is cut short: it has {size} bytes, and {wanted} are needed; download it again, or make it again")]
     Truncated { path: PathBuf, size: u64, wanted: u64 },
+    #[error("the partition table of {path} is damaged or cut short; download it again, or make it again")]
+    Table { path: PathBuf, source: Option<gpt::Error> },
     #[error("{path} holds no sha256; correct it or remove it")]
     NoChecksum { path: PathBuf },
 }
@@ -48,15 +51,31 @@ pub struct Choice {
     pub why: &'static str,
 }
 
-/// An opened ISO that looks whole.
+/// What an image is, as messages call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Iso,
+    /// Partitions and no ISO 9660: the image of an appliance, say.
+    Disk,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Iso => "ISO",
+            Self::Disk => "image",
+        })
+    }
+}
+
+/// An opened image that looks whole.
 #[derive(Debug)]
 pub struct Image {
     pub path: PathBuf,
+    pub kind: Kind,
     pub file: File,
     /// Bytes.
     pub size: u64,
-    /// What it calls itself, as it may be shown.
-    pub label: String,
     /// Has a partition table, without which it is only a CD.
     pub is_hybrid: bool,
     /// What the `.sha256` file beside it says.
@@ -119,7 +138,7 @@ const DESCRIPTORS: u64 = 16 * BLOCK;
 /// The primary volume descriptor is the first of any image worth booting; more of others than this before it is none.
 const DESCRIPTORS_READ: u64 = 16;
 
-/// Opens the ISO at `path` and looks whether it is one and whole, and for the checksum beside it.
+/// Opens the image at `path` and looks whether it is one and whole, and for the checksum beside it.
 ///
 /// # Errors
 /// [`ImageError`].
@@ -135,9 +154,14 @@ pub fn open(path: &Path) -> Result<Image, ImageError> {
     let mut boot = [0; 512];
     let is_hybrid = file.read_exact_at(&mut boot, 0).is_ok() && boot[510..] == [0x55, 0xaa];
     let descriptor = primary(&file);
+    let kind = if descriptor.is_some() { Kind::Iso } else { Kind::Disk };
     let wanted = match &descriptor {
+        // Its partition table is not asked: those of good hybrid ISOs may claim more, up to whole cylinders.
         Some(descriptor) => volume_bytes(descriptor),
-        None if is_hybrid => partitions_bytes(&boot),
+        None if is_hybrid => {
+            let partitions = partitions_bytes(&boot);
+            partitions.max(gpt_bytes(&file, &boot).map_err(|source| ImageError::Table { path: owned(), source })?)
+        }
         None if boot.starts_with(ZSTD) => return Err(ImageError::Compressed { path: owned() }),
         None => 0,
     };
@@ -147,8 +171,7 @@ pub fn open(path: &Path) -> Result<Image, ImageError> {
     if size < wanted {
         return Err(ImageError::Truncated { path: owned(), size, wanted });
     }
-    let label = descriptor.map_or_else(|| "disk image".to_owned(), |descriptor| clean_bytes(&descriptor[40..72]));
-    Ok(Image { path: owned(), file, size, label, is_hybrid, expected: checksum(path)? })
+    Ok(Image { path: owned(), kind, file, size, is_hybrid, expected: checksum(path)? })
 }
 
 /// The primary volume descriptor (ECMA-119 §8.4).
@@ -173,14 +196,33 @@ fn volume_bytes(descriptor: &[u8; BLOCK as usize]) -> u64 {
     u64::from(blocks) * u64::from(block)
 }
 
-/// Where the last partition ends (the table at byte 446 of an MBR; the entry that protects a GPT may claim any length). The image of an
-/// appliance, say, is no ISO.
+/// Where the last partition ends (the table at byte 446 of an MBR; the entry that protects a GPT may claim any length).
 fn partitions_bytes(boot: &[u8; 512]) -> u64 {
     let number =
         |entry: &[u8], at: usize| entry[at..].first_chunk().map_or(0, |bytes| u64::from(u32::from_le_bytes(*bytes)));
     let entries = boot[446..510].chunks_exact(16).filter(|entry| entry[4] != 0 && number(entry, 12) > 0);
     let length = |entry: &[u8]| if entry[4] == GPT_PROTECTIVE { 1 } else { number(entry, 12) };
     entries.map(|entry| (number(entry, 8) + length(entry)) * 512).max().unwrap_or(0)
+}
+
+/// Where a disk with a GPT ends: behind the backup of the table, which is its last sector, and behind the last partition (UEFI 2.10 §5.3.2
+/// and §5.3.3). 0 when the MBR announces none; an error without a source when it does and there is none.
+fn gpt_bytes(file: &File, boot: &[u8; 512]) -> Result<u64, Option<gpt::Error>> {
+    if !boot[446..510].chunks_exact(16).any(|entry| entry[4] == GPT_PROTECTIVE) {
+        return Ok(0);
+    }
+    let Some(gpt) = Gpt::read(file).map_err(Some)? else { return gpt_bytes_4096(file).ok_or(None) };
+    let partitions = gpt.partitions.iter().filter(|partition| !partition.is_unused());
+    let last = partitions.map(|partition| partition.last_lba).fold(gpt.last_lba, u64::max);
+    Ok(last.saturating_add(1).saturating_mul(512))
+}
+
+/// The same for an image that is made for disks with sectors of 4096 bytes, as far as its header tells.
+fn gpt_bytes_4096(file: &File) -> Option<u64> {
+    let mut header = [0; 512];
+    file.read_exact_at(&mut header, 4096).ok()?;
+    let last = u64::from_le_bytes(*header[32..].first_chunk()?);
+    header.starts_with(b"EFI PART").then(|| last.saturating_add(1).saturating_mul(4096))
 }
 
 /// UEFI 2.10 §5.2.3.
@@ -310,11 +352,11 @@ mod tests {
             "no primary descriptor"
         );
         write(&image(40)[..30 * 2048]);
-        assert!(refusal().contains("is cut short: it has 61.4 kB, and should have 81.9 kB; "), "{}", refusal());
+        assert!(refusal().contains("is cut short: it has 61440 bytes, and 81920 are needed; "), "{}", refusal());
         assert!(open(&state.0).unwrap_err().to_string().ends_with("is not a file"));
         write(&image(40));
         let iso = open(&path).unwrap();
-        assert_eq!((iso.size, iso.label.as_str(), iso.is_hybrid, iso.expected), (81_920, "COS_LIVE", true, None));
+        assert_eq!((iso.size, iso.kind, iso.is_hybrid, iso.expected), (81_920, Kind::Iso, true, None));
         let mut cd = image(40);
         cd[510] = 0;
         write(&cd);
@@ -332,11 +374,59 @@ mod tests {
         (disk[450], disk[454], disk[458]) = (0x0c, 8, 32);
         fs::write(&path, &disk).unwrap();
         let image = open(&path).unwrap();
-        assert_eq!((image.size, image.label.as_str(), image.is_hybrid), (20_480, "disk image", true));
+        assert_eq!((image.size, image.kind, image.is_hybrid), (20_480, Kind::Disk, true));
         fs::write(&path, &disk[..39 * 512]).unwrap();
         assert!(matches!(open(&path), Err(ImageError::Truncated { wanted: 20_480, .. })));
         fs::write(&path, [ZSTD, &disk].concat()).unwrap();
         assert!(open(&path).unwrap_err().to_string().contains("unpack it first"));
+    }
+
+    /// A disk of 100 KiB: a GPT with one partition up to `last_lba`, and the MBR that protects it.
+    fn gpt_disk(last_lba: u64) -> Vec<u8> {
+        let mut table = Gpt::new(gpt::Guid([7; 16]), 200);
+        table.partitions.push(gpt::Partition::new(gpt::TYPE_LINUX, gpt::Guid([1; 16]), 40, last_lba - 39, "a"));
+        let mut disk = vec![0; 200 * 512];
+        (disk[450], disk[454], disk[458]) = (GPT_PROTECTIVE, 1, 199);
+        disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+        for (offset, bytes) in table.encode().unwrap() {
+            disk[usize::try_from(offset).unwrap()..][..bytes.len()].copy_from_slice(&bytes);
+        }
+        disk
+    }
+
+    #[test]
+    fn a_disk_image_with_a_gpt_has_to_reach_to_the_backup_of_its_table() {
+        let state = Scratch::new("gpt");
+        let path = state.0.join("a.img");
+        let opened = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            open(&path).map(|image| image.size)
+        };
+        let disk = gpt_disk(100);
+        assert_eq!(opened(&disk).unwrap(), 102_400);
+        assert_eq!(opened(&[&disk[..], &[0; 4096]].concat()).unwrap(), 106_496, "room behind it is no harm");
+        for size in [102_399, 101_888, 60_000, 34 * 512] {
+            let error = opened(&disk[..size]).unwrap_err().to_string();
+            let wanted = format!("is cut short: it has {size} bytes, and 102400 are needed; download it again");
+            assert!(error.contains(&wanted), "{error}");
+        }
+        assert!(matches!(opened(&gpt_disk(300)), Err(ImageError::Truncated { wanted: 154_112, .. })), "a partition");
+        for size in [17 * 512, 1024, 600] {
+            assert!(matches!(opened(&disk[..size]), Err(ImageError::Table { source: Some(_), .. })), "{size}");
+        }
+        let mut damaged = disk.clone();
+        damaged[1024 + 40] ^= 1;
+        assert!(matches!(opened(&damaged), Err(ImageError::Table { source: Some(_), .. })), "its checksum");
+        damaged[512..1024].fill(0);
+        assert!(matches!(opened(&damaged), Err(ImageError::Table { source: None, .. })), "announced, and not there");
+        // Sectors of 4096 bytes: the header in the second one, its backup in the 25th.
+        damaged[4096..4104].copy_from_slice(b"EFI PART");
+        damaged[4128..4136].copy_from_slice(&24_u64.to_le_bytes());
+        assert_eq!(opened(&damaged).unwrap(), 102_400);
+        assert!(matches!(opened(&damaged[..102_399]), Err(ImageError::Truncated { wanted: 102_400, .. })));
+        let mut iso = image(40);
+        iso[..512].copy_from_slice(&disk[..512]);
+        assert_eq!(opened(&iso).unwrap(), 81_920, "an ISO is as long as its volume says");
     }
 
     #[test]

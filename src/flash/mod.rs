@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  --to /dev/sdb ─▶ host: which disk is it, what uses it ─▶ checks: refusal, or a Target ─▶ question ─▶ write ▸ verify
-//!  ISO           ─▶ image: is it one, whole, which checksum ─┘        plan: order and sizes ─┘
+//!  ISO, disk     ─▶ image: is it one, whole, which checksum ─┘        plan: order and sizes ─┘
 //! ```
 //! A stick boots only when all of it was read back and found equal: its first MiB is zeroed first and written last ([`write`]).
 //! The kernel is read through [`host::Host`], which can be pointed at a copy of `/sys` and `/proc`.

@@ -1,4 +1,4 @@
-//! In which order an ISO goes onto a stick, in pieces that the device takes.
+//! In which order an image goes onto a stick, in pieces that the device takes.
 
 use crate::limits::{FLASH_HEAD_BYTES, FLASH_PIECE_BYTES, FLASH_TAIL_BYTES};
 use crate::storage::Extent;
@@ -10,21 +10,21 @@ use crate::storage::Extent;
 ///  │ zeroed first, │ body: written, read back │ left alone  │ zeroed           │
 ///  │ written last  │                          │             │                  │
 /// ```
-/// The ISO's own backup GPT stays at the ISO's end, as in every hybrid ISO: a disk's end is not known when it is made.
+/// The image's own backup GPT stays at the image's end, as in every hybrid ISO: a disk's end is not known when it is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
-    /// Bytes of the ISO.
+    /// Bytes of the image.
     pub image: u64,
-    /// The ISO and zeroes up to a whole block.
+    /// The image and zeroes up to a whole block.
     pub padded: u64,
     /// Bytes that are withheld until the rest is known to be good.
     pub head: u64,
-    /// What is wiped at the device's end; empty when the ISO reaches there.
+    /// What is wiped at the device's end; empty when the image reaches there.
     pub tail: Extent,
 }
 
 impl Plan {
-    /// `None` when the ISO does not fit. `block` is the device's logical block size.
+    /// `None` when the image does not fit. `block` is the device's logical block size.
     #[must_use]
     pub fn new(image: u64, disk: u64, block: u64) -> Option<Self> {
         let padded = image.checked_next_multiple_of(block)?;
@@ -38,7 +38,7 @@ impl Plan {
         })
     }
 
-    /// What stands between the head and the end of the ISO, piece by piece.
+    /// What stands between the head and the end of the image, piece by piece.
     pub fn body(&self) -> impl Iterator<Item = Extent> + Send + use<> {
         pieces(Extent { offset: self.head, length: self.padded - self.head })
     }

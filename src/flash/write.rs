@@ -1,8 +1,8 @@
 //! One stick: written, read back, and only then made bootable.
 //!
 //! The order is what makes it safe. The head (partition table, boot code, volume descriptors) is zeroed first, the rest is written and
-//! read back, and the head comes last: a stick that was pulled out, cut short by Ctrl-C or written from a damaged ISO does not boot at all,
-//! instead of booting something broken. Reading the ISO and hashing it run one piece ahead of writing it.
+//! read back, and the head comes last: a stick that was pulled out, cut short by Ctrl-C or written from a damaged image does not boot at all,
+//! instead of booting something broken. Reading the image and hashing it run one piece ahead of writing it.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +11,7 @@ use std::thread;
 
 use sha2::{Digest as _, Sha256};
 
+use super::image::Kind;
 use super::plan::Plan;
 use crate::limits::{FLASH_PIECE_BYTES, FLASH_PIECES};
 use crate::storage::{Extent, Storage};
@@ -42,8 +43,8 @@ pub enum Phase {
 /// Why a stick is not good. None of them leaves it bootable, unless it cannot be written at all any more.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    #[error("the ISO cannot be read at {}", ByteSize(*.offset))]
-    Source { offset: u64, source: io::Error },
+    #[error("the {kind} cannot be read at {}", ByteSize(*.offset))]
+    Source { kind: Kind, offset: u64, source: io::Error },
     #[error("writing failed at {}", ByteSize(*.offset))]
     Write { offset: u64, source: io::Error },
     #[error("the device did not keep what was written to it")]
@@ -56,9 +57,9 @@ pub enum Failure {
     )]
     Differs { at: Extent },
     #[error(
-        "the ISO is damaged: its sha256 is {actual}, and {expected} stands in the .sha256 file beside it; make or fetch it again"
+        "the {kind} is damaged: its sha256 is {actual}, and {expected} stands in the .sha256 file beside it; make or fetch it again"
     )]
-    Checksum { expected: Digest, actual: Digest },
+    Checksum { kind: Kind, expected: Digest, actual: Digest },
     #[error("it was pulled out, or lost its connection")]
     Pulled,
     #[error("stopped after {}", ByteSize(*.written))]
@@ -101,29 +102,38 @@ impl Watch<'_> {
     }
 }
 
-/// Writes the ISO, reads it back and compares. The digest is the ISO's.
+/// What is written.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    pub bytes: &'a dyn Storage,
+    pub kind: Kind,
+    /// What its sha256 should be.
+    pub expected: Option<Digest>,
+}
+
+impl std::fmt::Debug for Source<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("kind", &self.kind).field("expected", &self.expected).finish_non_exhaustive()
+    }
+}
+
+/// Writes the image, reads it back and compares. The digest is the image's.
 ///
 /// # Errors
 /// [`Failure`]; the device does not boot then.
-pub fn flash(
-    iso: &dyn Storage,
-    plan: &Plan,
-    expected: Option<Digest>,
-    medium: &dyn Medium,
-    watch: &mut Watch<'_>,
-) -> Result<Digest, Failure> {
+pub fn flash(image: Source<'_>, plan: &Plan, medium: &dyn Medium, watch: &mut Watch<'_>) -> Result<Digest, Failure> {
     watch.tell(Phase::Writing, 0, 0)?; // until now nothing was written
     let mut head = buffer(plan.head);
-    read_source(iso, plan, Extent { offset: 0, length: plan.head }, &mut head)?;
+    read_source(image, plan, Extent { offset: 0, length: plan.head }, &mut head)?;
     let mut hash = Hash::new(plan);
     hash.add(Extent { offset: 0, length: plan.head }, &head);
     wipe(medium, Extent { offset: 0, length: plan.head })?;
     wipe(medium, plan.tail)?;
 
-    let written = write_body(iso, plan, hash.clone(), medium, watch)?;
+    let written = write_body(image, plan, hash.clone(), medium, watch)?;
     medium.settle().map_err(|source| Failure::Settle { source })?;
-    if let Some(expected) = expected.filter(|expected| *expected != written.digest) {
-        return Err(Failure::Checksum { expected, actual: written.digest });
+    if let Some(expected) = image.expected.filter(|expected| *expected != written.digest) {
+        return Err(Failure::Checksum { kind: image.kind, expected, actual: written.digest });
     }
     verify_body(plan, hash, &written.marks, medium, watch)?;
     write_head(medium, &head).inspect_err(|_| {
@@ -135,14 +145,14 @@ pub fn flash(
     Ok(written.digest)
 }
 
-/// What the first pass found out about the ISO.
+/// What the first pass found out about the image.
 struct Written {
     digest: Digest,
     /// The state of the hash behind each piece: the second pass says where it differs, not just that it does.
     marks: Vec<[u8; 32]>,
 }
 
-/// The sha256 of the ISO without the zeroes that fill its last block.
+/// The sha256 of the image without the zeroes that fill its last block.
 #[derive(Clone)]
 struct Hash {
     sha256: Sha256,
@@ -166,7 +176,7 @@ impl Hash {
 }
 
 fn write_body(
-    iso: &dyn Storage,
+    image: Source<'_>,
     plan: &Plan,
     mut hash: Hash,
     medium: &dyn Medium,
@@ -176,7 +186,7 @@ fn write_body(
     overlap(
         plan.body(),
         |piece, bytes| {
-            read_source(iso, plan, piece, bytes)?;
+            read_source(image, plan, piece, bytes)?;
             hash.add(piece, bytes);
             marks.push(hash.mark());
             Ok(())
@@ -238,12 +248,13 @@ fn wipe(medium: &dyn Medium, whole: Extent) -> Result<(), Failure> {
     medium.write_all_at(&zeroes, whole.offset).map_err(|source| Failure::Write { offset: whole.offset, source })
 }
 
-/// Fills `bytes` from the ISO, and with zeroes behind its end.
-fn read_source(iso: &dyn Storage, plan: &Plan, piece: Extent, bytes: &mut [u8]) -> Result<(), Failure> {
+/// Fills `bytes` from the image, and with zeroes behind its end.
+fn read_source(image: Source<'_>, plan: &Plan, piece: Extent, bytes: &mut [u8]) -> Result<(), Failure> {
     let here = usize::try_from(plan.image.saturating_sub(piece.offset)).unwrap_or(usize::MAX).min(bytes.len());
     let (data, padding) = bytes.split_at_mut(here);
     padding.fill(0);
-    iso.read_exact_at(data, piece.offset).map_err(|source| Failure::Source { offset: piece.offset, source })
+    let read = image.bytes.read_exact_at(data, piece.offset);
+    read.map_err(|source| Failure::Source { kind: image.kind, offset: piece.offset, source })
 }
 
 fn buffer(length: u64) -> AlignedBuffer {
@@ -420,7 +431,8 @@ mod tests {
     fn run(iso: &Iso, stick: &Stick, expected: Option<Digest>) -> Result<Digest, Failure> {
         let mut quiet = |_, _| {};
         let cancelled = AtomicBool::new(false);
-        flash(iso, &plan(512), expected, stick, &mut Watch { cancelled: &cancelled, progress: &mut quiet })
+        let image = Source { bytes: iso, kind: Kind::Iso, expected };
+        flash(image, &plan(512), stick, &mut Watch { cancelled: &cancelled, progress: &mut quiet })
     }
 
     #[test]
@@ -458,7 +470,8 @@ mod tests {
         let (iso, stick) = (iso(), Stick::new());
         let mut quiet = |_, _| {};
         let mut watch = Watch { cancelled: &AtomicBool::new(false), progress: &mut quiet };
-        let digest = flash(&iso, &plan(4096), None, &stick, &mut watch).unwrap();
+        let image = Source { bytes: &iso, kind: Kind::Disk, expected: None };
+        let digest = flash(image, &plan(4096), &stick, &mut watch).unwrap();
         assert_eq!(digest.0, <[u8; 32]>::from(Sha256::digest(&iso.0)), "the padding is not the ISO's");
         let bytes = stick.bytes.lock().unwrap();
         assert_eq!(bytes[..ISO_BYTES], iso.0[..]);
@@ -529,7 +542,8 @@ mod tests {
                 }
             };
             let mut watch = Watch { cancelled: &cancelled, progress: &mut progress };
-            let failure = flash(&iso(), &plan(512), None, &stick, &mut watch).unwrap_err();
+            let image = Source { bytes: &iso(), kind: Kind::Iso, expected: None };
+            let failure = flash(image, &plan(512), &stick, &mut watch).unwrap_err();
             assert!(matches!(failure, Failure::Stopped { written: so_far } if so_far == written), "{failure}");
             assert_eq!(failure.state(), state);
             assert_eq!(stick.boots(), written == 0, "untouched, or cleared");

@@ -427,6 +427,42 @@ fn a_damaged_iso_leaves_a_stick_that_does_not_boot() {
 }
 
 #[test]
+fn a_disk_image_that_was_cut_is_refused_before_anything_is_written_and_called_an_image() {
+    let mut bench = Bench::new("cut");
+    let stick = bench.stick("a", 16 * MIB, &[]);
+    for label in ["gpt", "dos"] {
+        let path = bench.dir.join(format!("{label}.img"));
+        File::create(&path).unwrap().set_len(8 << 20).unwrap();
+        let script = format!("label: {label}\nstart=2048, size=4096\nstart=6144, size=8192\n");
+        let mut sfdisk = Command::new("sfdisk").arg("-q").arg(&path).stdin(Stdio::piped()).spawn().unwrap();
+        sfdisk.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        assert!(sfdisk.wait().unwrap().success());
+        let whole = fs::read(&path).unwrap();
+        let flash = |bench: &Bench| bench.flash(&[path.to_str().unwrap(), "--to", &stick, "--yes"]);
+
+        fs::write(&path, &whole[..3 * MIB]).unwrap();
+        let (code, err) = flash(&bench);
+        assert_eq!((code, err.lines().count()), (Some(2), 1), "{err}");
+        // A GPT ends with its backup, the disk with it; the second partition ends at sector 14336.
+        let wanted = if label == "gpt" { whole.len() } else { 14_336 * 512 };
+        let message = format!(".img is cut short: it has 3145728 bytes, and {wanted} are needed; download it again");
+        assert!(err.contains(&message), "{err}");
+        assert!(bench.bytes("a").iter().all(|byte| *byte == 0xee), "nothing was written");
+
+        fs::write(&path, &whole).unwrap();
+        let (code, err) = flash(&bench);
+        assert_eq!(code, Some(0), "{err}");
+        assert!(err.contains("so damage to the image itself would not be noticed") && !err.contains("ISO"), "{err}");
+        fs::write(bench.dir.join("a"), vec![0xee; 16 * MIB]).unwrap();
+    }
+    let small = bench.stick("small", MIB, &[]);
+    let image = bench.dir.join("gpt.img");
+    let (code, err) = bench.flash(&[image.to_str().unwrap(), "--to", &small, "--yes"]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains(&format!("{small} is too small: it holds 1.0 MB, the image needs 8.4 MB")), "{err}");
+}
+
+#[test]
 fn a_person_is_asked_and_sees_how_far_it_is() {
     let mut bench = Bench::new("ask");
     let stick = bench.stick("a", 40 * MIB, &[]);

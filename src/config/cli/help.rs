@@ -15,7 +15,7 @@ fn help() -> String {
          Usage: auroraboot [CONFIG] [--set KEY=VALUE]... [--cloud-config FILE|URL|-]\n       \
          auroraboot pull [CONFIG] [--set KEY=VALUE]...   fetch all that a run without a network needs\n       \
          auroraboot cache [list|verify|prune]     what is kept in state_dir; see cache --help\n       \
-         auroraboot flash [ISO] --to DEV[,DEV]    write an ISO to USB sticks; see flash --help\n\n\
+         auroraboot flash [FILE] --to DEV[,DEV]   write an ISO or image to USB sticks; see flash --help\n\n\
          Arguments:\n  [CONFIG]  The configuration file: a path, a URL, or - for standard input\n\n\
          Flags:\n",
     );
@@ -96,10 +96,11 @@ fn cache() -> String {
 
 fn flash() -> String {
     let mut text = String::from(
-        "Writes an ISO to USB sticks, reads it back and compares.\n\n\
-         Usage: auroraboot flash [ISO] --to DEV[,DEV]... [--yes] [--set state_dir=PATH]\n\n\
-         Arguments:\n  [ISO]  Path of the ISO (default: the newest custom ISO in state_dir/iso,\n         \
-         which contains the cloud config; without one, the newest other ISO)\n\n\
+        "Writes an ISO or a disk image to USB sticks, reads it back and compares.\n\n\
+         Usage: auroraboot flash [FILE] --to DEV[,DEV]... [--yes] [--set state_dir=PATH]\n\n\
+         Arguments:\n  [FILE]  An ISO or the image of a disk, unpacked (default: the newest custom ISO in state_dir/iso,\n          \
+         which contains the cloud config; without one, the newest other ISO). With a .sha256 file\n          \
+         beside it, damage to it is noticed\n\n\
          Flags:\n",
     );
     list_flags(&mut text, Verb::Flash);
@@ -109,7 +110,8 @@ fn flash() -> String {
          A stick boots only after all of it was read back and found equal.\n\n\
          Examples:\n  \
          auroraboot flash --to /dev/sdb\n  \
-         auroraboot flash kairos.iso --to /dev/sdb,/dev/sdc --yes\n\n\
+         auroraboot flash kairos.iso --to /dev/sdb,/dev/sdc --yes\n  \
+         auroraboot flash auroraboot-x86-pc.img --to /dev/sdb\n\n\
          Exit codes: 0 all sticks are good, 1 one is not, 2 refused and nothing written.\n",
     );
     text
