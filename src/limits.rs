@@ -652,8 +652,11 @@ pub const POWER_BUTTONS_MAX: usize = 16;
 /// How long a network that was set at a console is tried before it goes back to what it was, unless it is confirmed.
 pub const NETWORK_TRIAL: Duration = Duration::from_secs(60);
 
+/// How long a stick may take to appear after the start and still be one that was there at the start.
+pub const STICK_PATIENCE: Duration = Duration::from_secs(30);
+
 /// How long somebody who is at a console may think about a question before the appliance decides.
-pub const QUESTION_PATIENCE: Duration = Duration::from_secs(300);
+pub const QUESTION_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long it waits for somebody to come to a console at all, once there is a question.
 pub const VISITOR_PATIENCE: Duration = Duration::from_secs(15);

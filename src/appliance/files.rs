@@ -134,17 +134,34 @@ impl Files {
     /// # Errors
     /// One sentence for the operator.
     pub fn import(&self, stick: &Path) -> Result<Vec<&'static str>, String> {
-        let mut taken = Vec::new();
+        let news = self.news_of(stick)?;
+        news.iter().try_for_each(|(_, ours, bytes)| self.write(ours, bytes))?;
+        Ok(news.into_iter().map(|(theirs, ..)| theirs).collect())
+    }
+
+    /// The files of a stick that are not here as they are there: their names there and here, and their content.
+    ///
+    /// # Errors
+    /// One sentence for the operator.
+    pub fn news_of(&self, stick: &Path) -> Result<Vec<News>, String> {
+        let mut news = Vec::new();
         for (theirs, ours) in [(HAND, STICK), (HAND_CLOUD, STICK_CLOUD)] {
             let found =
                 read(&stick.join(theirs)).map_err(|error| format!("cannot read {theirs} of the stick: {error}"))?;
             let Some(bytes) = found else { continue };
             if read(&self.directory().join(ours)).ok().flatten().as_ref() != Some(&bytes) {
-                self.write(ours, &bytes)?;
-                taken.push(theirs);
+                news.push((theirs, ours, bytes));
             }
         }
-        Ok(taken)
+        Ok(news)
+    }
+
+    /// What an earlier stick brought, and the one at `stick` does not.
+    #[must_use]
+    pub fn of_earlier_stick(&self, stick: &Path) -> Vec<&'static str> {
+        let stays =
+            |(theirs, ours): &(&str, &str)| !stick.join(theirs).exists() && self.directory().join(ours).exists();
+        [(HAND, STICK), (HAND_CLOUD, STICK_CLOUD)].into_iter().filter(stays).map(|(theirs, _)| theirs).collect()
     }
 
     /// As it was flashed: nothing is configured, and the next start makes the data partition anew.
@@ -173,6 +190,31 @@ impl Files {
     pub fn end_reset(&self) -> Result<(), String> {
         self.remove(RESET_MARK)
     }
+}
+
+/// What a file is called on a stick and here, and what is in it.
+pub type News = (&'static str, &'static str, Vec<u8>);
+
+/// Files that were meant for ours and are called otherwise, a sentence each: Windows hides `.txt`, and adds it.
+#[must_use]
+pub fn misnamed(directory: &Path) -> Vec<String> {
+    let meant = |name: &str| {
+        let plain = name.to_ascii_lowercase();
+        let plain = plain.strip_suffix(".txt").unwrap_or(&plain);
+        let plain = plain.strip_suffix(".yml").or_else(|| plain.strip_suffix(".yaml"))?;
+        [HAND, HAND_CLOUD]
+            .into_iter()
+            .find(|ours| ours.strip_suffix(".yaml") == Some(plain) && !ours.eq_ignore_ascii_case(name))
+    };
+    let names = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let mut told: Vec<String> = names
+        .filter_map(|name| {
+            let name = name.to_string_lossy();
+            Some(format!("{name} is not read: rename it to {}", meant(&name)?))
+        })
+        .collect();
+    told.sort();
+    told
 }
 
 fn text(path: &Path) -> String {
@@ -226,6 +268,23 @@ mod tests {
     }
 
     #[test]
+    fn what_windows_makes_of_the_names_is_told() {
+        let (_, folder) = flashed("names");
+        for name in ["auroraboot.yaml.txt", "cloud-config.yml", "Auroraboot.YML.txt", "readme.txt", "._auroraboot.yaml"]
+        {
+            fs::write(folder.join(name), "").unwrap();
+        }
+        let told = misnamed(&folder).join("; ");
+        assert_eq!(
+            told,
+            "Auroraboot.YML.txt is not read: rename it to auroraboot.yaml; \
+             auroraboot.yaml.txt is not read: rename it to auroraboot.yaml; \
+             cloud-config.yml is not read: rename it to cloud-config.yaml"
+        );
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn what_is_flashed_sets_nothing() {
         let (files, folder) = flashed("template");
         assert_eq!(image(&files), (None, "default".to_owned(), None));
@@ -243,6 +302,8 @@ mod tests {
         fs::write(stick.join(HAND_CLOUD), "#cloud-config\n").unwrap();
         assert_eq!(files.import(&stick).unwrap(), [HAND, HAND_CLOUD]);
         assert_eq!(files.import(&stick).unwrap(), [""; 0], "it is here already");
+        assert_eq!(files.of_earlier_stick(&stick), [""; 0]);
+        assert_eq!(files.of_earlier_stick(&folder.join("another stick")), [HAND, HAND_CLOUD]);
         assert_eq!(image(&files).1, "stick.yaml:1");
         files.write(CONSOLE_FILE, b"container_image: console\n").unwrap();
         assert_eq!(image(&files), (Some("console".to_owned()), "console.yaml:1".to_owned(), None));
@@ -259,6 +320,8 @@ mod tests {
         let (files, folder) = flashed("fallback");
         files.write(HAND, b"container_image: good\n").unwrap();
         files.keep_as_good().unwrap();
+        files.write(HAND, b"container_image: quay.io/kairos/Ubuntu:1\n").unwrap();
+        assert!(image(&files).2.is_some_and(|wrong| wrong.contains("Ubuntu") && wrong.ends_with("stays in force")));
         files.write(HAND, b"container_image: new\nnetboot_http_port: 80a\n").unwrap();
         let (used, _, wrong) = image(&files);
         assert_eq!(used.as_deref(), Some("good"));

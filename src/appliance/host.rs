@@ -103,7 +103,15 @@ impl Appliance {
     /// answers, the appliance goes on by itself.
     #[must_use]
     pub fn may_remake(&self, why: &str) -> bool {
-        self.questions.ask(format!("{why}. May it be made anew?")).unwrap_or(true)
+        self.plain.hold(Some("it waits for the answer to a question"));
+        self.data_is(Err(format!("{why}; it waits for the answer to a question")));
+        let minutes = limits::QUESTION_PATIENCE.as_secs() / 60;
+        let question = format!(
+            "{why}. May it be made anew? Nothing is on it but images and logs; without an answer it is, {minutes} min after it was asked."
+        );
+        let answer = self.questions.ask(question);
+        self.plain.hold(Some("the data partition is being made ready"));
+        answer.unwrap_or(true)
     }
 
     fn overview(&self) -> Overview {
@@ -115,13 +123,16 @@ impl Appliance {
         let origin = origin.map(|origin| format!("{origin}; ")).unwrap_or_default();
         host.clock = format!("{} ({origin}{})", host.clock, report.clock);
         host.uptime = uptime().unwrap_or(host.uptime);
-        host.interfaces = report.interfaces.iter().map(interface_status).collect();
+        host.interfaces = {
+            let has_others = report.interfaces.len() > 1;
+            report.interfaces.iter().map(|interface| interface_status(interface, has_others)).collect()
+        };
         host.data = match &*lock(&self.data) {
             Ok(()) => disk::free(Path::new(super::DATA))
                 .map_or_else(|error| error.to_string(), |free| format!("{} free", ByteSize(free))),
             Err(why) => why.clone(),
         };
-        host.notices = lock(&self.notices).clone();
+        host.notices.splice(0..0, lock(&self.notices).clone());
         host.notices.extend(report.notices);
         host.question = self.questions.text();
         if let Some(trial) = &*lock(&self.trial) {
@@ -240,13 +251,13 @@ impl Host for Appliance {
 pub fn choose_layers(files: &Files, settings: &[&str]) -> (Settings, Option<Config>, Option<String>) {
     let store = || Box::new(files.clone()) as Box<dyn Store>;
     let present = Settings::new(files.layers(settings), store());
-    let error = match present.load() {
+    let error = match present.load_sound() {
         Ok((config, _)) => return (present, Some(config), None),
         Err(error) => chain(&error),
     };
     for layers in files.fallbacks(settings) {
         let settings = Settings::new(layers, store());
-        if let Ok((config, _)) = settings.load() {
+        if let Ok((config, _)) = settings.load_sound() {
             return (
                 settings,
                 Some(config),
@@ -271,12 +282,14 @@ fn is_of_network(key: &str) -> bool {
     key.starts_with("network.")
 }
 
-fn interface_status(interface: &network::InterfaceReport) -> InterfaceStatus {
+fn interface_status(interface: &network::InterfaceReport, has_others: bool) -> InterfaceStatus {
+    // By which the sockets at the back of the box are told apart.
+    let mac = if has_others { format!(", {}", interface.mac) } else { String::new() };
     let address = interface.addresses.first().map(|address| format!("{}/{}", address.ip, address.prefix_length));
     InterfaceStatus {
         name: interface.name.clone(),
         address: address.unwrap_or_default(),
-        state: interface.state.clone(),
+        state: format!("{}{mac}", interface.state),
     }
 }
 

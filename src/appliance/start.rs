@@ -3,7 +3,7 @@
 use super::boot_partition::{BootPartition, SERVER_USER, mount_stick};
 use super::data;
 use super::disks::{self, Volume};
-use super::files::Files;
+use super::files::{Files, misnamed};
 use super::host::{Appliance, Order, choose_layers};
 use super::modules::{FOR_VFAT, Modules, Uevents};
 use super::network::{self, Network};
@@ -267,6 +267,7 @@ fn mount_boot(boot: Option<&Boot>) -> (Option<Files>, Vec<String>) {
             return (None, notices);
         }
     };
+    notices.extend(misnamed(Path::new(BOOT)));
     if let Some(stick) = &boot.stick {
         notices.extend(import(stick, &files).unwrap_or_else(Some));
     }
@@ -275,22 +276,34 @@ fn mount_boot(boot: Option<&Boot>) -> (Option<Files>, Vec<String>) {
 
 /// Takes what a stick brings, and says what that was; nothing when it is here already.
 fn import(stick: &Volume, files: &Files) -> Result<Option<String>, String> {
-    let imported = match mount_stick(stick, Path::new(STICK)) {
-        Ok(()) => files.import(Path::new(STICK)),
-        Err(error) => Err(chain(&error)),
-    };
-    let _ = unmount(Path::new(STICK), true); // it is read-only, and may be pulled out
+    let at = Path::new(STICK);
+    let taken = on_stick(stick, || {
+        let taken = files.import(at)?;
+        Ok((taken, files.of_earlier_stick(at), misnamed(at)))
+    });
+    let (taken, stays, misnamed) = taken?;
     let stick = stick.node.display();
-    match imported {
-        Ok(taken) if taken.is_empty() => Ok(None),
-        Ok(taken) => Ok(Some(format!("taken from the stick {stick}: {}", taken.join(", ")))),
-        Err(error) => Err(format!("the stick {stick}: {error}")),
+    let mut told = Vec::new();
+    if !taken.is_empty() {
+        told.push(format!("taken from the stick {stick}: {}", taken.join(", ")));
+        told.extend(stays.iter().map(|name| format!("{name} of an earlier stick stays in force")));
     }
+    told.extend(misnamed.iter().map(|name| format!("on the stick {stick} {name}")));
+    Ok((!told.is_empty()).then(|| told.join("; ")))
 }
 
-/// Takes the configuration of sticks that are plugged in later, or that were slow to appear, and starts the machine anew with it.
+/// Looks into a stick.
+fn on_stick<T>(stick: &Volume, look: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    let seen = mount_stick(stick, Path::new(STICK)).map_err(|error| chain(&error)).and_then(|()| look());
+    let _ = unmount(Path::new(STICK), true); // it is read-only, and may be pulled out
+    seen.map_err(|error| format!("the stick {}: {error}", stick.node.display()))
+}
+
+/// Takes the configuration of sticks that were slow to appear, and starts the machine anew with it. Of those that are plugged in later it
+/// is only told that they wait for the next start: machines may be loading.
 fn watch_sticks(appliance: &Appliance, boot: &Boot, plugged: &Receiver<()>, orders: &Sender<Order>) {
     let Some(files) = &appliance.files else { return };
+    let started = Instant::now();
     let mut last = None;
     while plugged.recv().is_ok() {
         let volumes = disks::volumes(&Disks::default());
@@ -299,11 +312,19 @@ fn watch_sticks(appliance: &Appliance, boot: &Boot, plugged: &Receiver<()>, orde
             continue; // news of another disk
         }
         let Some(stick) = stick else { continue };
-        match import(&stick, files) {
-            Ok(None) => {}
-            Ok(Some(news)) => {
-                appliance.notice(format!("{news}; the appliance starts anew with it"));
+        let news = on_stick(&stick, || files.news_of(Path::new(STICK)));
+        let was_slow = started.elapsed() < limits::STICK_PATIENCE;
+        match news.map(|news| !news.is_empty()) {
+            Ok(false) => {}
+            Ok(true) if was_slow => {
+                let told = import(&stick, files).unwrap_or_else(Some);
+                appliance.notice(format!("{}; the appliance starts anew with it", told.unwrap_or_default()));
                 let _ = orders.send(Order::Reboot); // an error means that it is ending already
+            }
+            Ok(true) => {
+                let stick = stick.node.display();
+                appliance
+                    .notice(format!("the stick {stick} brings another configuration: it is taken at the next start"));
             }
             Err(error) => appliance.notice(error),
         }

@@ -69,7 +69,7 @@ impl Network {
             })?,
             address: settings.parsed(
                 "network.address",
-                "dhcp, or an address with its prefix, such as 192.168.1.5/24",
+                "dhcp, or a host's address with its prefix, such as 192.168.1.5/24",
                 Address::Dhcp,
                 |text| if text.is_empty() { Some(Address::Dhcp) } else { text.parse().ok() },
             )?,

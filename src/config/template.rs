@@ -33,7 +33,7 @@ pub struct TemplateError {
 /// What is wrong with a placeholder.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    #[error("[[ .{path} ]] has no value; add --set {path}=VALUE{}", .suggestion.as_ref().map(|path| format!(" (or did you mean .{path}?)")).unwrap_or_default())]
+    #[error("[[ .{path} ]] has no value; add it below `values:`, or --set {path}=VALUE{}", .suggestion.as_ref().map(|path| format!(" (or did you mean .{path}?)")).unwrap_or_default())]
     Missing { path: String, suggestion: Option<String> },
     #[error("[[ .{path} ]] is {found}; name one of its values, or add `| json`")]
     NotText { path: String, found: &'static str },
@@ -316,13 +316,19 @@ mod tests {
     #[test]
     fn each_mistake_names_its_line_and_what_to_do() {
         for (source, message) in [
-            ("\n\n[[ .user.name ]]", "c.yaml:3: [[ .user.name ]] has no value; add --set user.name=VALUE"),
+            (
+                "\n\n[[ .user.name ]]",
+                "c.yaml:3: [[ .user.name ]] has no value; add it below `values:`, or --set user.name=VALUE",
+            ),
             (
                 "[[.kairos.pasword]]",
-                "c.yaml:1: [[ .kairos.pasword ]] has no value; add --set kairos.pasword=VALUE (or did you mean .kairos.password?)",
+                "c.yaml:1: [[ .kairos.pasword ]] has no value; add it below `values:`, or --set kairos.pasword=VALUE (or did you mean .kairos.password?)",
             ),
-            ("[[ .no ]]", "c.yaml:1: [[ .no ]] has no value; add --set no=VALUE"),
-            ("[[ .nobody | upper ]]", "c.yaml:1: [[ .nobody ]] has no value; add --set nobody=VALUE"),
+            ("[[ .no ]]", "c.yaml:1: [[ .no ]] has no value; add it below `values:`, or --set no=VALUE"),
+            (
+                "[[ .nobody | upper ]]",
+                "c.yaml:1: [[ .nobody ]] has no value; add it below `values:`, or --set nobody=VALUE",
+            ),
             ("[[ .kairos ]]", "c.yaml:1: [[ .kairos ]] is a group of keys; name one of its values, or add `| json`"),
             ("[[ .list | upper ]]", "c.yaml:1: [[ .list | upper ]]: `upper` takes text, not a list"),
             ("a\n[[ .github.user ]\n]", "c.yaml:2: `[[ .github.user ]` is not closed on its line"),

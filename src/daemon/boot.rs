@@ -14,7 +14,7 @@ use mio::{Events, Poll, Token, Waker};
 
 use super::boot_files::BootFiles;
 use super::dhcp_io::{DhcpIo, DhcpIoError};
-use super::interfaces::Selection;
+use super::interfaces::{Selection, listed};
 use super::pulse::Pulse;
 use super::tftp_io::{TftpIo, TftpIoError};
 use crate::dhcp::{Policy, Server};
@@ -106,11 +106,7 @@ impl Boot {
     /// What is served where.
     #[must_use]
     pub fn summary(&self) -> Summary {
-        let served = self.dhcp.served();
-        Summary {
-            served: served.map(|served| (served.interface.name.clone(), served.address)).collect(),
-            skipped: self.dhcp.skipped().to_string(),
-        }
+        Summary { served: listed(self.dhcp.served()), skipped: self.dhcp.skipped().to_string() }
     }
 
     /// The handle that ends [`Self::run`].
@@ -188,18 +184,13 @@ impl Boot {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
     /// Interfaces and our address on each.
-    pub served: Vec<(String, Ipv4Addr)>,
+    pub served: String,
     /// The others and why, as one line; may be empty.
     pub skipped: String,
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for (name, address) in &self.served {
-            write!(f, "{separator}{name} ({address})")?;
-            separator = ", ";
-        }
-        Ok(())
+        f.write_str(&self.served)
     }
 }

@@ -13,7 +13,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
 use super::boot_files::BootFiles;
-use super::interfaces::{Choice, Selection, Served};
+use super::interfaces::{Choice, Selection, Served, listed};
 use crate::dhcp::frame::{self, UdpChecksum};
 use crate::dhcp::{Arrival, Decision, Destination, Outcome, Port, Reply, Server};
 use crate::limits;
@@ -272,6 +272,7 @@ impl DhcpIo {
     fn look_again(&mut self, now: Instant, registry: &Registry) -> Result<(), DhcpIoError> {
         let all = netlink::interfaces().map_err(DhcpIoError::List)?;
         let choice = Choice::of(&all, &self.selection);
+        let before = listed(self.served());
         let still = |link: &Link| choice.served.iter().any(|served| same_interface(served, &link.served));
         let (kept, gone): (Vec<_>, Vec<_>) = self.links.drain(..).partition(still);
         self.links = kept;
@@ -299,6 +300,10 @@ impl DhcpIo {
                 }
             }
             self.answering.teller.tell(Event::News { what: what.into() });
+        }
+        let on = listed(self.served());
+        if on != before {
+            self.answering.teller.tell(Event::Serving { on });
         }
         Ok(())
     }

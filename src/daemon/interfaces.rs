@@ -21,6 +21,12 @@ pub struct Served {
     pub address: Ipv4Addr,
 }
 
+/// The interfaces that are served, and our address on each: `eth0 (192.168.1.5), eth1 (10.0.0.1)`.
+pub fn listed<'a>(served: impl Iterator<Item = &'a Served>) -> String {
+    let one = |served: &Served| format!("{} ({})", served.interface.name, served.address);
+    served.map(one).collect::<Vec<_>>().join(", ")
+}
+
 /// Why an interface is not served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unsuitable {

@@ -62,7 +62,11 @@ impl Monitor {
 
     pub fn handle_input(&self, event: &Event) {
         let now = self.0.start.elapsed();
-        self.state().watch.handle_input(now, event);
+        let mut state = self.state();
+        if let Event::Serving { on } = event {
+            state.serving = Some(on.clone());
+        }
+        state.watch.handle_input(now, event);
     }
 
     /// Whether machines are answered; set by [`Question::Netboot`].

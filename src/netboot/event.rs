@@ -38,6 +38,8 @@ pub enum Event {
     Refused { to: SocketAddr, reason: Cow<'static, str> },
     /// Something the operator may want to know and need not mend: an interface is served again.
     News { what: Cow<'static, str> },
+    /// Machines are served on these interfaces and addresses from now on, as the start-up summary names them.
+    Serving { on: String },
     /// Something on our side of the wire: an interface that went away, no descriptors left.
     Trouble { what: Cow<'static, str> },
     /// This many events did not fit into the channel.

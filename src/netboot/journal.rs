@@ -157,6 +157,7 @@ impl Journal {
                 let text = format!("HTTP: Refused a request of {to}: {reason}");
                 self.complain(now, Verb::RefusedHttp, Source::Address(to.ip()), &reason, Level::Info, text);
             }
+            Event::Serving { .. } => {} // what changed was told
             Event::News { what } => self.tell(now, Level::Info, what.into_owned()),
             Event::Trouble { what } => {
                 self.complain(now, Verb::Trouble, Source::Unknown, &what, Level::Warn, what.to_string());

@@ -83,6 +83,7 @@ impl Watch {
             | Event::DownloadSent { .. }
             | Event::DownloadBroken { .. }
             | Event::Refused { .. }
+            | Event::Serving { .. }
             | Event::News { .. }
             | Event::Trouble { .. }
             | Event::Lost { .. } => {}

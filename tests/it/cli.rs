@@ -95,7 +95,9 @@ fn mistakes_are_one_line_on_stderr_and_code_2() {
         (&["--set", IMAGE, "--cloud-config=~/c"], "the cloud config ~/c: `~` is not expanded here".to_owned()),
         (
             &["--set", IMAGE, "--cloud-config", &template],
-            format!("{template}:3: [[ .kairos.password ]] has no value; add --set kairos.password=VALUE"),
+            format!(
+                "{template}:3: [[ .kairos.password ]] has no value; add it below `values:`, or --set kairos.password=VALUE"
+            ),
         ),
     ] {
         let (code, out, err) = run(words);

@@ -254,6 +254,7 @@ const NOT_REACHED: &[(&str, &str)] = &[
     ("FLUSH_BYTES", "a pace and not a bound: what is not on the disk by then is brought there in the end"),
     ("POLL_EVENTS", "what does not fit is in the next turn of the loop"),
     ("BOOT_PARTITION_PATIENCE", "an appliance without its disk; tests/lab has the disk come late, as a USB stick"),
+    ("STICK_PATIENCE", "which sticks are too late; an appliance and a second disk"),
     ("CLOCK_PATIENCE", "only boards without a battery wait for the time"),
     ("READY_POLL", "a pace and not a bound"),
     ("WATCHDOG_INTERVAL", "a pace and not a bound: the watchdog's own time is the bound"),

@@ -86,7 +86,11 @@ impl Act {
             }
             Self::Asked if is_yes(line) => answer(desk, true),
             Self::Asked if is_no(line) => answer(desk, false),
-            Self::Asked => menu(),
+            Self::Asked if line.trim().is_empty() => menu(),
+            Self::Asked => {
+                desk.say("y or n, please.");
+                Dialog::Act(self)
+            }
             Self::Doing { .. } => Dialog::Act(self),
         }
     }

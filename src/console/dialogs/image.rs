@@ -77,7 +77,11 @@ fn choose(desk: &mut Desk, line: &str) -> Dialog {
             let change = Change::Settings(keys.map(|key| (key.to_owned(), None)).collect());
             return Apply::begin(desk, change, menu());
         }
-        _ => return menu(),
+        "" => return menu(),
+        _ => {
+            desk.say("1, 2, 3 or -, please.");
+            Image::Kind
+        }
     };
     Dialog::Image(next)
 }

@@ -1,7 +1,7 @@
 //! What consoles are answered on any Linux host: all but its network and its power, which are its own business.
 
 use super::{Settings, Supervisor, TakeBack};
-use crate::config::{Args, ConfigError, Password};
+use crate::config::{Args, ConfigError, Password, Warning};
 use crate::console::{Answer, Change, Host, HostStatus, InterfaceStatus, Overview, Request};
 use crate::daemon::ring::Ring;
 use crate::status::{Phase, Question, Reply};
@@ -104,7 +104,9 @@ impl PlainHost {
     #[must_use]
     pub fn overview(&self) -> Overview {
         let report = self.supervisor.report();
-        let loaded = self.settings.load().and_then(|(config, _)| config.image().map(drop));
+        let loaded = self.settings.load();
+        let notices = loaded.as_ref().map(|(_, warnings)| worth_a_notice(warnings)).unwrap_or_default();
+        let loaded = loaded.and_then(|(config, _)| config.image().map(drop));
         let server = match (loaded, report.is_running, report.why) {
             (Err(ConfigError::NoSource), ..) => NO_IMAGE.to_owned(),
             (Err(error), ..) => chain(&error),
@@ -120,11 +122,7 @@ impl PlainHost {
             data: String::new(),
             server,
             restarts: report.restarts,
-            notices: report
-                .taken_back
-                .map(|why| format!("what was changed last was taken back, for the server did not run with it: {why}"))
-                .into_iter()
-                .collect(),
+            notices: report.taken_back.map(taken_back).into_iter().chain(notices).collect(),
             question: None,
         };
         Overview { host, server: self.supervisor.status() }
@@ -194,6 +192,16 @@ impl Host for PlainHost {
 
 /// What the overview says before anything was set.
 pub const NO_IMAGE: &str = "no image is set";
+
+fn taken_back(why: String) -> String {
+    format!("what was changed last was taken back, for the server did not run with it: {why}")
+}
+
+/// What is probably a mistake. To have no cloud config, or keys for an appliance on a plain host, is none.
+fn worth_a_notice(warnings: &[Warning]) -> Vec<String> {
+    let is_mistake = |warning: &&Warning| !matches!(warning, Warning::NoCloudConfig | Warning::OfAppliance { .. });
+    warnings.iter().filter(is_mistake).map(Warning::to_string).collect()
+}
 
 /// Whether the server has to be started again for it: the host's own network and its consoles are none of the server's business.
 fn concerns_server(change: &Change) -> bool {

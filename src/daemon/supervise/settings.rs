@@ -8,6 +8,7 @@ use crate::console::{Change, Shown};
 use crate::daemon::check::{self, CheckError};
 use crate::daemon::inputs::HostInputs;
 use crate::limits;
+use crate::source::manifest::digest_of;
 use crate::units::chain;
 use std::collections::BTreeMap;
 use std::io;
@@ -118,6 +119,16 @@ impl Settings {
         config::load_incomplete(&self.args(), &mut self.inputs())
     }
 
+    /// As [`Settings::load`], with everything told wrong that a server would refuse at once.
+    ///
+    /// # Errors
+    /// What is wrong, and where.
+    pub fn load_sound(&self) -> Result<(Config, Vec<Warning>), SettingsError> {
+        let loaded = self.load()?;
+        fault(&loaded.0)?;
+        Ok(loaded)
+    }
+
     /// Every setting.
     ///
     /// # Errors
@@ -140,11 +151,14 @@ impl Settings {
     /// Why it would not be accepted.
     pub fn check(&self, change: &Change) -> Result<String, SettingsError> {
         let (config, warnings) = self.load_with(change)?;
-        let mut lines: Vec<String> = warnings.iter().map(Warning::to_string).collect();
+        let now = self.load().ok();
+        // What is not of this change was told before.
+        let before = now.as_ref().map(|(_, warnings)| warnings.as_slice()).unwrap_or_default();
+        let mut lines: Vec<String> =
+            warnings.iter().filter(|warning| !before.contains(warning)).map(Warning::to_string).collect();
         if let Err(error) = fault(&config) {
             // What was wrong before must not keep anybody from mending it piece by piece.
-            let is_new = self.load().is_ok_and(|(config, _)| fault(&config).is_ok());
-            if is_new {
+            if now.is_some_and(|(config, _)| fault(&config).is_ok()) {
                 return Err(error.into());
             }
             lines.push(chain(&error));
@@ -250,6 +264,10 @@ impl Settings {
                 return Err(SettingsError::OnCommandLine(key));
             }
             match value {
+                // The file lies where any computer can read it.
+                Some(password) if key == "console.password" && !password.is_empty() => {
+                    set.insert(key, hashed(password))
+                }
                 Some(value) => set.insert(key, value),
                 None => set.remove(&key),
             };
@@ -291,6 +309,12 @@ impl std::fmt::Debug for Kept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Kept")
     }
+}
+
+/// A password as it is kept: nobody reads it out of the file.
+fn hashed(password: String) -> String {
+    let is_hashed = password.get(..7).is_some_and(|begin| begin.eq_ignore_ascii_case("sha256:"));
+    if is_hashed { password } else { digest_of(password.as_bytes()).to_string() }
 }
 
 /// What a server would refuse at once; that there is nothing to boot yet is nothing wrong.
@@ -386,6 +410,9 @@ mod tests {
         assert!(shown.iter().any(|row| row.key == "network.hostname" && row.value == "box"));
         settings.save(&Change::Setting { key: "container_image".into(), value: None }).unwrap();
         assert_eq!(settings.load().unwrap().0.container_image.as_deref(), Some("a:1"));
+        settings.save(&setting("console.password", "hunter2")).unwrap();
+        assert!(!fs::read_to_string(folder.join(CONSOLE_FILE)).unwrap().contains("hunter2"));
+        assert!(settings.load().unwrap().0.console_password.value.unwrap().is("hunter2"));
         settings.reset().unwrap();
         assert!(!folder.join(CONSOLE_FILE).exists());
         fs::remove_dir_all(&folder).unwrap();
